@@ -82,7 +82,11 @@ def of_all(verb: Verb, endpoints: Mapping[str, Endpoint], root: str, *, ready: b
         return _json({"object": "list", "data": known})
     if verb == "models":
         return _json({"models": list(models)})
-    server = {"name": "modelkit", "version": _version(), "extensions": ["binary_tensor_data"]}
+    server = {
+        "name": "modelkit",
+        "version": "".join(installed(["modelkit-sdk"]).values()),
+        "extensions": ["binary_tensor_data"],
+    }
     return _json(server)
 
 
@@ -101,16 +105,11 @@ def _json(value: object) -> Reply:
     return Reply(json.dumps(value).encode())
 
 
-def _version() -> str:
-    """The version of this library, which is known to its package root and to its installation."""
-    return "".join(installed(["modelkit-sdk"]).values())
-
-
 def status_page(models: Mapping[str, Model], *, ready: bool) -> Reply:
     """A page with the card of every model, by the name under which it answers."""
     state = "ready" if ready else "not ready: closing"
-    about = "openapi.json describes what requests look like"
-    lines = [html.element("p", text) for text in (state, about)]
+    described = "openapi.json describes what requests look like"
+    lines = [html.element("p", text) for text in (state, described)]
     sections = [_section(name, model) for name, model in models.items()]
     body = html.page("modelkit", *lines, *sections, style=_PAGE_STYLE)
     return Reply(body.encode(), _PAGE_HEADERS)

@@ -21,7 +21,7 @@ from modelkit.package.load import load
 from modelkit.serving.guarded import Guarded
 from modelkit.serving.metering import requests
 from modelkit.web.about import Metrics
-from modelkit.web.asgi import AsgiReceive, AsgiRequest, AsgiScope, AsgiSend, Lookout, Memory
+from modelkit.web.asgi import AsgiReceive, AsgiRequest, AsgiScope, AsgiSend, Memory, Watchdog
 from modelkit.web.auth import Auth
 from modelkit.web.edge import Edge
 from modelkit.web.endpoint import Deployment, Endpoint
@@ -78,7 +78,7 @@ class App:
         _check_models(models)
         _check_options(auth, limits, metrics)
         self._edge = Edge(_open_all(models), limits, auth, metrics)
-        self._lookouts: dict[asyncio.AbstractEventLoop, Lookout] = {}
+        self._watchdogs: dict[asyncio.AbstractEventLoop, Watchdog] = {}
         self._threads = Threads()
         self._memory = Memory(limits.memory)
         watch_forks(self)
@@ -96,30 +96,29 @@ class App:
         edge = self._edge
         request = AsgiRequest(scope, receive, send, edge.limits, self._threads, self._memory)
         requests.begun()
-        self._look_after(request)
+        self._watch(request)
         status = 499
         try:
             reply = await edge.answer(request)
-            status = reply.status
             await request.send(reply, edge.headers(request, reply))
+            status = reply.status
         except (OSError, RuntimeError, asyncio.CancelledError) as error:
-            if not request.was_left(error):
+            if not request.client_left(error):
                 raise
-            status = 499
         finally:
             request.end()
             edge.ended(request, status)
 
-    def _look_after(self, request: AsgiRequest) -> None:
+    def _watch(self, request: AsgiRequest) -> None:
         loop = request.loop
-        lookout = self._lookouts.get(loop)
-        if lookout is None:
-            for other in [*self._lookouts]:
+        watchdog = self._watchdogs.get(loop)
+        if watchdog is None:
+            for other in [*self._watchdogs]:
                 if other.is_closed():
-                    self._lookouts.pop(other, None)
-            lookout = self._lookouts.setdefault(loop, Lookout(loop, self._edge.requests))
-        if not lookout.looking:
-            lookout.begin()
+                    self._watchdogs.pop(other, None)
+            watchdog = self._watchdogs.setdefault(loop, Watchdog(loop, self._edge.requests))
+        if not watchdog.running:
+            watchdog.start()
 
     async def _other(self, scope: AsgiScope, receive: AsgiReceive, send: AsgiSend) -> None:
         """What is not a request: the lifespan of a server, and WebSockets, which are refused."""
@@ -251,7 +250,7 @@ class App:
 
     def after_fork(self) -> None:
         """Begin without requests and threads in the child of a fork."""
-        self._lookouts = {}
+        self._watchdogs = {}
         self._threads = Threads()
         self._memory = Memory(self._edge.limits.memory)
         self._edge.after_fork()

@@ -114,7 +114,7 @@ class AsgiRequest(Request):
             if len(body) > most:
                 raise too_large(most)
             if len(body) > PART:
-                self.moved(len(body))
+                self.grow(len(body))
         else:
             body = await self._rest(message, most)
         if self.size:
@@ -130,7 +130,7 @@ class AsgiRequest(Request):
                 raise _gone()
             part = message.get("body", b"")
             gathered.add(part)
-            self.moved(len(part))
+            self.grow(len(part))
             if not message.get("more_body", False):
                 return gathered.whole()
             message = await self._receive()
@@ -151,16 +151,16 @@ class AsgiRequest(Request):
             value: T = end.value
             return value
 
-    def moved(self, size: int = 0) -> None:
-        """Note that its client moved, and has so many bytes more. Raises Refused."""
-        self._memory.moved(self, size)
+    def grow(self, size: int = 0) -> None:
+        """Note that its client did something, and that it takes so many bytes more. Raises Refused."""
+        self._memory.grow(self, size)
 
     async def send(self, reply: Reply, headers: HeaderList) -> None:
         """Send the answer, for which the client has as long again. Whoever is around sees whose it was."""
         unread = not self.waiting
-        if self.cut_for is not None:
+        if self.aborted is not None:
             self._task.uncancel()
-            self.cut_for = None
+            self.aborted = None
         self._listen_no_more()
         self.deadline = monotonic() + self._limits.seconds
         if self.principal is not None:
@@ -183,7 +183,7 @@ class AsgiRequest(Request):
         An empty one follows: a server waits before it until the client has taken the others.
         """
         for start in range(0, len(body), PART):
-            self.moved()
+            self.grow()
             part = bytes(body[start : start + PART])
             await self._send({"type": "http.response.body", "body": part, "more_body": True})
 
@@ -203,10 +203,10 @@ class AsgiRequest(Request):
                     if not message.get("more_body", False):
                         return
 
-    def was_left(self, error: BaseException) -> bool:
+    def client_left(self, error: BaseException) -> bool:
         """Whether an error is how its end looks from within: the client left, or takes nothing."""
         if isinstance(error, asyncio.CancelledError):
-            if self.cut_for is None:
+            if self.aborted is None:
                 return False
             self._task.uncancel()  # it did not take its answer: the server closes the connection
             return True
@@ -219,12 +219,12 @@ class AsgiRequest(Request):
         if self.waiting:
             self._listen_no_more()
         if self.size:
-            self._memory.leave(self)
+            self._memory.release(self)
 
-    def cut(self, why: Refused) -> None:
-        """End it from outside, if it still waits for something."""
-        if self._task is not None and self.cut_for is None:
-            self.cut_for = why
+    def abort(self, why: Refused) -> None:
+        """End it from outside with this answer, if it still waits for something."""
+        if self._task is not None and self.aborted is None:
+            self.aborted = why
             self._task.cancel()
 
     def _listen_no_more(self) -> None:
@@ -238,29 +238,29 @@ class AsgiRequest(Request):
         """Wait for the client to leave, once its body is read whole."""
         message = await self._receive()
         if message["type"] == "http.disconnect":
-            self.cut(_gone())
+            self.abort(_gone())
 
 
 @final
-class Lookout:
-    """Looks after the requests of one event loop.
+class Watchdog:
+    """Ends the requests of one event loop whose time is over, or whose client left.
 
     Args:
         loop: the event loop, on which all of this runs.
         requests: the requests of every loop.
     """
 
-    __slots__ = ("_loop", "_requests", "_seen", "looking")
+    __slots__ = ("_loop", "_requests", "_seen", "running")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, requests: Collection[Request]) -> None:
         self._loop = loop
         self._requests = requests
         self._seen: set[AsgiRequest] = set()
-        self.looking = False
+        self.running = False
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Look from now on, until there is nothing to look at."""
-        self.looking = True
+        self.running = True
         self._loop.call_later(PERIOD, self._look)
 
     def _look(self) -> None:
@@ -272,46 +272,46 @@ class Lookout:
         now = monotonic()
         for request in mine:
             if now >= request.deadline:
-                request.cut(_late(request))
+                request.abort(_late(request))
             elif request in self._seen and request.waiting and request.listener is None:
                 request.listener = self._loop.create_task(request.listen())
         self._seen = mine
         if mine:
             self._loop.call_later(PERIOD, self._look)
         else:
-            self.looking = False
+            self.running = False
 
 
 @final
 class Memory:
     """The bytes that long bodies and answers may take together.
 
-    A request that waits for its client, to send more or to take more, leaves for others if its
-    client is the one that was still for the longest. What is with a model stays.
+    A request that waits for its client, to send more or to take more, is ended for others if its
+    client is the one that was idle for the longest. What is with a model stays.
 
     Args:
         most: the bytes that there may be. One request alone may have more.
     """
 
-    __slots__ = ("_lock", "_most", "_still", "_taken")
+    __slots__ = ("_idle", "_lock", "_most", "_taken")
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._taken = 0
-        self._still: dict[AsgiRequest, None] = {}  # in the order in which their clients last moved
+        self._idle: dict[AsgiRequest, None] = {}  # those whose client was idle longest come first
         self._lock = RLock()
 
-    def moved(self, request: AsgiRequest, size: int = 0) -> None:
-        """Note that a client moved, and that its request has so many bytes more.
+    def grow(self, request: AsgiRequest, size: int = 0) -> None:
+        """Note that a client did something, and that its request takes so many bytes more.
 
         Raises Refused where requests that are with a model take all bytes.
         """
         with self._lock:
-            self._still.pop(request, None)
+            self._idle.pop(request, None)
             request.size += size
             self._taken += size
             while self._taken > max(self._most, request.size):
-                if not self._still:
+                if not self._idle:
                     request.size -= size  # it is refused, and ends no answer of another one
                     self._taken -= size
                     raise Refused(
@@ -319,22 +319,22 @@ class Memory:
                         429,
                         headers=[CLOSE, (b"retry-after", SOON)],
                     )
-                stillest = next(iter(self._still))
-                self.leave(stillest)
+                longest_idle = next(iter(self._idle))
+                self.release(longest_idle)
                 why = "the body of the request came too slowly, and others need its memory; send it again"
                 refused = Refused(why, 408, headers=[CLOSE])
-                stillest.loop.call_soon_threadsafe(stillest.cut, refused)
-            self._still[request] = None
+                longest_idle.loop.call_soon_threadsafe(longest_idle.abort, refused)
+            self._idle[request] = None
 
     def busy(self, request: AsgiRequest) -> None:
         """Note that a request waits for its client no more."""
         with self._lock:
-            self._still.pop(request, None)
+            self._idle.pop(request, None)
 
-    def leave(self, request: AsgiRequest) -> None:
+    def release(self, request: AsgiRequest) -> None:
         """Note that a request gives back its bytes."""
         with self._lock:
-            self._still.pop(request, None)
+            self._idle.pop(request, None)
             self._taken -= request.size
             request.size = 0
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import partial
 from inspect import isawaitable
 from time import monotonic
 from typing import Any, TypeVar, final
@@ -94,7 +94,7 @@ class Edge:
     @property
     def ready(self) -> bool:
         """Whether requests should be sent here. Nothing is run or waited for to know it."""
-        if self.draining or self.closed or not self.endpoints:
+        if self.draining or self.closed:
             return False
         return not any(each.deployment.model.closed for each in self.endpoints.values())
 
@@ -109,20 +109,20 @@ class Edge:
             self.requests.add(request)
             if self._auth is not None:
                 await self._authenticate(request, self._auth)
-            posted = route.methods is POST
-            asked = self._post(request) if posted else self._get(route, request)
+            by_post = route.methods is POST
+            answering = self._post(request) if by_post else self._get(route, request)
             if self._auth is None:  # then an App sets no principal
-                reply = await asked
+                reply = await answering
             else:
                 with acting_as(request.principal):
-                    reply = await asked
+                    reply = await answering
             if len(reply.body) > PART:
-                request.moved(len(reply.body))
+                request.grow(len(reply.body))
             return reply
         except asyncio.CancelledError:
-            if request.cut_for is None:
+            if request.aborted is None:
                 raise
-            return written(request.cut_for, request.path)
+            return written(request.aborted, request.path)
         except Exception as error:  # the client gets it, and what is ours the log
             return written(self._refused(error, request), request.path)
 
@@ -130,7 +130,7 @@ class Edge:
         """The headers of an answer: its own, its length, and what the App says of itself."""
         headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
         if request.version:
-            headers.append(version_header(request.version))
+            headers.append((b"model-version", request.version.encode("latin-1", "replace")))
         if (self.draining or self.closed) and CLOSE not in headers:
             headers.append(CLOSE)
         return headers if request.closes else [each for each in headers if each != CLOSE]
@@ -197,7 +197,7 @@ class Edge:
         try:
             principal = auth(TextHeaders(request.headers))
             if type(principal) is not str and isawaitable(principal):
-                principal = await request.settle(principal)
+                principal = await request.resolve(principal)
         except PermissionError as error:
             if error.errno is not None:  # of a file that it reads
                 raise
@@ -227,8 +227,7 @@ class Edge:
             accept = request.headers.get(b"accept", b"").decode("latin-1")
             work = partial(about.scrape, self._metrics, accept)
         else:
-            root = request.root
-            work = partial(about.of_all, route.verb, self.endpoints, root, ready=self.ready)
+            work = partial(about.of_all, route.verb, self.endpoints, request.root, ready=self.ready)
         return await request.in_thread("general", work)
 
     async def _post(self, request: Request) -> Reply:
@@ -331,8 +330,8 @@ class Edge:
         verb = request.route.verb
         if given is not None:
             read = partial(texts.read, given, verb, model, limits)
-            short = size <= texts.LONG_TEXTS
-            query = read() if short else await request.in_thread("general", read)
+            beside = size > texts.LONG_TEXTS
+            query = await request.in_thread("general", read) if beside else read()
         else:
             signature = model.signature  # a Rollout may have another one when it answers
             steps = _READERS[verb](body, request.headers, signature, limits)
@@ -347,7 +346,7 @@ class Edge:
         if KEY_HEADER in request.headers:
             query = with_key(query, request.headers[KEY_HEADER])
         if query.timeout is not None:
-            request.hurry(query.timeout)
+            request.set_timeout(query.timeout)
         request.check_time()
         return query
 
@@ -373,19 +372,13 @@ async def _parsed(body: bytes, work: Callable[[], T], request: Request) -> T:
     return work() if len(body) <= LONG_BODY else await request.in_thread("parse", work)
 
 
-@lru_cache(64)
-def version_header(version: str) -> tuple[bytes, bytes]:
-    """The header of an answer that says which version gave it."""
-    return b"model-version", version.encode("latin-1", "replace")
-
-
 def _call_of(model: Model, query: Query, request: Request) -> Call:
     """How a query is to be answered.
 
     A Batcher is quickest with plain calls, so it does not get the App's own limit for a block of
     numbers, where the transport sees to that and every run ends by itself.
     """
-    plain_call = not request.hurried and query.priority == 0 and query.key is None
+    plain_call = not request.has_timeout and query.priority == 0 and query.key is None
     if plain_call and not request.blocks and type(query.X) is ndarray and not model.endless:
         return PLAIN
     return Call(request.deadline, query.priority, query.key)

@@ -17,7 +17,6 @@ from modelkit.web.replies import Refused, Reply
 from modelkit.web.request import Turns
 
 KEY_HEADER = b"x-key"
-PRIORITIES = (0, -1)
 SPARE_NAMES = 1000  # of columns that a model does not read
 NONE: frozenset[str] = frozenset()
 
@@ -93,8 +92,6 @@ def query_of(
 
     `unit` is the unit of its timeout, in seconds.
     """
-    if not options:
-        return Query(X, outputs, None, 0, None, None, binary)
     timeout = None
     priority = 0
     key = None
@@ -106,7 +103,7 @@ def query_of(
         timeout = float(given) * unit
     if "priority" in options:
         priority = options["priority"]
-        if type(priority) is not int or priority not in PRIORITIES:
+        if type(priority) is not int or priority not in (0, -1):
             raise Refused(f"priority is {shown(priority)}; it is 0, or -1 for work that may wait")
     if "key" in options:
         key = read_text(options, "key")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from math import ceil, isfinite
+from math import ceil
 from typing import NamedTuple, final
 
 from modelkit.errors import (
-    AccessDenied,
     AdditivityError,
     ClosedError,
     ExplainError,
@@ -67,9 +66,7 @@ def retry_after(rows: int, plan: BatchPlan | None) -> bytes:
         return SOON
     largest = max(size for size, _ in plan.curve)
     seconds = rows * seconds_of(plan.curve, largest) / largest
-    if not isfinite(seconds):
-        return SOON
-    return b"%d" % min(LONGEST_WAIT, max(1, ceil(seconds)))
+    return b"%d" % ceil(min(LONGEST_WAIT, max(1, seconds)))
 
 
 def overload(message: str, wait: bytes) -> Refused:
@@ -93,13 +90,11 @@ def refused_by(error: Exception) -> Refused | None:
         return error
     if isinstance(error, SignatureError):
         return Refused(str(error), 422, problems=error.problems)
-    if isinstance(error, AccessDenied):
-        return Refused(str(error), 403)
+    ours = str(error) if isinstance(error, ModelkitError) else ""
     if isinstance(error, PermissionError) and error.errno is None:  # not one of a file
-        return Refused("not permitted", 403)
+        return Refused(ours or "not permitted", 403)
     if isinstance(error, TimeoutError):
-        ours = isinstance(error, ModelkitError)
-        return Refused(str(error) if ours else "the deadline passed before the answer came", 504)
+        return Refused(ours or "the deadline passed before the answer came", 504)
     if isinstance(error, ClosedError):
         return unavailable(str(error))
     if isinstance(error, MissingExtraError):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-import uuid
 import zlib
 from collections.abc import Awaitable, Callable, Generator
-from math import isfinite
+from math import inf
+from os import urandom
 from time import monotonic
 from typing import ClassVar, Literal, TypeVar, final
 
-from modelkit._internal.process import watch_forks
 from modelkit.errors import DeadlineExceeded
 from modelkit.web.replies import CLOSE, Headers, Refused
 from modelkit.web.routes import GET, UNMATCHED, Route
@@ -50,20 +48,20 @@ class Request:
         route: what the path is for.
         arrived: when its head was here, on `time.monotonic()`.
         deadline: by when it is to be answered, likewise.
-        hurried: whether the client gave the deadline, and not the App.
+        has_timeout: whether the client gave the deadline, and not the App.
         principal: who asks, as `auth` said.
         version: of the model that answered.
-        cut_for: why it was ended from outside, if it was.
+        aborted: the answer with which it was ended from outside, if it was.
     """
 
     __slots__ = (
         "_id",
+        "aborted",
         "arrived",
         "closes",
-        "cut_for",
         "deadline",
+        "has_timeout",
         "headers",
-        "hurried",
         "method",
         "path",
         "principal",
@@ -82,12 +80,12 @@ class Request:
         self.route = _NO_ROUTE
         self.arrived = monotonic()
         self.deadline = self.arrived + seconds
-        self.hurried = False
+        self.has_timeout = False
         self.principal: str | None = None
         self.version = ""
         self._id = ""
         self.closes = False
-        self.cut_for: Refused | None = None
+        self.aborted: Refused | None = None
 
     async def body(self, most: int) -> bytes:
         """The body of the request; raises Refused above `most` bytes."""
@@ -101,16 +99,16 @@ class Request:
         """What steps end with, with turns for others in between."""
         return at_once(steps)
 
-    async def settle(self, principal: Awaitable[str | None]) -> str | None:
+    async def resolve(self, principal: Awaitable[str | None]) -> str | None:
         """What an async `auth` says."""
         return await principal
 
-    def moved(self, size: int) -> None:
-        """Note that so many bytes more wait for its client. Raises Refused where memory ran out."""
+    def grow(self, size: int) -> None:
+        """Note that it takes so many bytes more. Raises Refused where memory ran out."""
 
-    def hurry(self, seconds: float) -> None:
+    def set_timeout(self, seconds: float) -> None:
         """Take the seconds that the client gives its answer, counted from its arrival."""
-        self.hurried = True
+        self.has_timeout = True
         self.deadline = min(self.deadline, self.arrived + seconds)
 
     def read_head(self, most: int) -> None:
@@ -129,7 +127,7 @@ class Request:
             raise too_large(most)
         for name, unit in _UNITS:
             if name in headers:
-                self.hurry(_positive(name, headers[name]) * unit)
+                self.set_timeout(_positive(name, headers[name]) * unit)
 
     def check_time(self) -> None:
         """Raise DeadlineExceeded if the time is over."""
@@ -144,28 +142,8 @@ class Request:
             named = self.headers.get(b"x-request-id", b"").decode("latin-1")
             # Another one cannot be repeated everywhere.
             fits = 0 < len(named) <= 128 and named.isascii() and named.isprintable()
-            self._id = named if fits else _ids.new()
+            self._id = named if fits else urandom(16).hex()
         return self._id
-
-
-class Ids:
-    """Ids of requests: one of this process, and a number. A UUID each would take as long as JSON."""
-
-    def __init__(self) -> None:
-        watch_forks(self)
-        self.after_fork()
-
-    def after_fork(self) -> None:
-        """Take another id in the child of a fork."""
-        self._process = uuid.uuid4().hex
-        self._numbers = itertools.count(1)
-
-    def new(self) -> str:
-        """The next id."""
-        return f"{self._process}-{next(self._numbers)}"
-
-
-_ids = Ids()
 
 
 def _positive(name: bytes, value: bytes) -> float:
@@ -173,7 +151,7 @@ def _positive(name: bytes, value: bytes) -> float:
         number = float(value)
     except ValueError:
         number = 0.0
-    if number > 0 and isfinite(number):
+    if 0 < number < inf:
         return number
     text = value.decode("latin-1")
     raise Refused(f"the header {name.decode()} must be a number above 0, and is {text!r}")

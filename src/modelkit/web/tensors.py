@@ -23,23 +23,8 @@ from modelkit.signature.spec import MIXED, TIMES, TensorSpec, numpy_dtype
 from modelkit.web.json import shown
 from modelkit.web.replies import Refused
 
-NAMES: dict[np.dtype[Any], str] = {
-    np.dtype(dtype): name
-    for dtype, name in {
-        "bool": "BOOL",
-        "uint8": "UINT8",
-        "uint16": "UINT16",
-        "uint32": "UINT32",
-        "uint64": "UINT64",
-        "int8": "INT8",
-        "int16": "INT16",
-        "int32": "INT32",
-        "int64": "INT64",
-        "float16": "FP16",
-        "float32": "FP32",
-        "float64": "FP64",
-    }.items()
-}
+_DTYPES = "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64"
+NAMES = {np.dtype(name): name.upper().replace("FLOAT", "FP") for name in _DTYPES.split()}
 DATATYPES = {name: dtype for dtype, name in NAMES.items()}
 BYTES = "BYTES"
 # Lists are read by `array.array`, which refuses what is no number, and integers out of range.
@@ -53,10 +38,9 @@ TAKEN: dict[str, tuple[set[type], str]] = {
 }
 for _name, _dtype in DATATYPES.items():
     if _dtype.kind == "f":
-        _most = float(np.finfo(_dtype).max)
         TAKEN[_name] = (
             {int, float, type(None)},
-            f"a number of at most {_most:.6g} or null ({_name})",
+            f"a number of at most {float(np.finfo(_dtype).max):.6g} or null ({_name})",
         )
     elif _dtype.kind in "iu":
         _info = np.iinfo(_dtype)

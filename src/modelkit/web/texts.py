@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -115,11 +115,11 @@ def read(given: Mapping[str, Any], verb: Verb, model: Model, limits: Limits) -> 
 
 
 def _texts(asked: dict[str, Any], form: Form, limits: Limits) -> list[str]:
-    """The texts, of a request that has one or a list; in Cohere's, each may be an object. Raises Refused."""
+    """One text, or those of a list. In `asked`, each becomes what an answer returns. Raises Refused."""
     field = form.texts
     given = asked.get(field)
     if type(given) is str:
-        asked[field] = given = [given]
+        given = [given]
     if type(given) is not list or not given:
         raise Refused(
             f"{field} is {json.shown(given)}; it is a text, or a list of one text or more"
@@ -127,7 +127,9 @@ def _texts(asked: dict[str, Any], form: Form, limits: Limits) -> list[str]:
     check_rows(len(given), limits)
     texts = given
     if form is COHERE_RANKS:
-        texts = [each.get(TEXT, each) if type(each) is dict else each for each in given]
+        given = [each if type(each) is dict else {TEXT: each} for each in given]
+        texts = [each.get(TEXT, each) for each in given]
+    asked[field] = given
     for at, text in enumerate(texts):
         if type(text) is not str:
             raise Refused(
@@ -150,8 +152,15 @@ def _check_truncation(asked: Mapping[str, Any], rows: list[Any], model: Any) -> 
     """Raise Refused for another end to cut at, 400, and for a long text that is not to be cut, 422."""
     side = model.pipeline.tokens.side
     _choice(asked, "truncation_direction", (side, side.title()))
-    if not _choice(asked, "truncate", (True, False)):
-        _count(rows, model, cut=False)
+    if _choice(asked, "truncate", (True, False)):
+        return
+    _, long = model.pipeline.tokens.read(rows, range(len(rows)))
+    if long:
+        raise Refused(
+            f"{long} of the texts have more than the {model.recipe.max_tokens:,} tokens that this "
+            'model takes: split them, or let them be cut by "truncate": true',
+            422,
+        )
 
 
 def _role(asked: Mapping[str, Any], roles: Collection[str]) -> str | None:
@@ -165,18 +174,6 @@ def _role(asked: Mapping[str, Any], roles: Collection[str]) -> str | None:
     role = _choice(asked, "input_type", (*known,))
     same = [name for names in SAME_ROLES if role in names for name in names]
     return next((name for name in (role, *same) if name in roles), None)
-
-
-def _count(texts: list[Any], model: Any, *, cut: bool = True) -> int:
-    """The number of tokens that run. Raises Refused, 422, for a long text that is not to be cut."""
-    tokens, long = model.pipeline.tokens.read(texts, range(len(texts)))
-    if long and not cut:
-        raise Refused(
-            f"{long} of the texts have more than the {model.recipe.max_tokens:,} tokens that this "
-            'model takes: split them, or let them be cut by "truncate": true',
-            422,
-        )
-    return sum(map(len, tokens))
 
 
 def _finite(values: Array) -> Array:
@@ -195,7 +192,10 @@ def _embedding(asked: dict[str, Any], texts: list[str], model: Any, form: Form) 
     in_bytes = _choice(asked, "encoding_format", ("float", "base64")) == "base64"
     rows = prefixed(texts, recipe.prefix(_role(asked, recipe.roles)))
     _check_truncation(asked, rows, model)
-    tokens = _count(rows, model) if form is OPENAI else 0
+    tokens = 0
+    if form is OPENAI:
+        ids, _ = model.pipeline.tokens.read(rows, range(len(rows)))
+        tokens = sum(map(len, ids))
 
     def write(_query: Query, answers: Outputs, name: str, _version: str) -> Turns[Reply]:
         vectors = _finite(shortened(answers[EMBEDDING], size, recipe))
@@ -235,22 +235,52 @@ def _ranking(asked: dict[str, Any], texts: list[str], model: Any, form: Form) ->
     if recipe.dims[0] != 1:
         raise Refused(f"this model gives {recipe.dims[0]} scores a text; ask .../predict")
     top = _whole(asked, "top_n", len(texts))
+    # Of Cohere's priorities 0 is the first.
+    priority = -min(1, _whole(asked, "priority", 0, least=0))
+    to_sigmoid = _wants_sigmoid(asked, recipe)
+    _check_documents(asked, recipe.max_tokens)
+    returned = asked[form.texts] if _choice(asked, form.return_texts, (False, True)) else []
+    _check_truncation(asked, [(query, text) for text in texts], model)
+    # np.full drops the "\0" at the end of a text.
+    X = {QUERY: np.array([query] * len(texts), object), TEXT: np.array(texts, object)}
+    write = _writer_of_ranks(form, returned, top, to_sigmoid)
+    return Query(X, (SCORE,), priority=priority, write=write)
+
+
+def _writer_of_ranks(
+    form: Form, returned: list[Any], top: int, to_sigmoid: bool
+) -> Callable[..., Turns[Reply]]:
+    """What writes the places and scores of the best, with the texts that are to be returned."""
+
+    def write(_query: Query, answers: Outputs, name: str, _version: str) -> Turns[Reply]:
+        scores = _finite(answers[SCORE])
+        if to_sigmoid:
+            scores = sigmoid(scores)
+        order = np.argsort(-scores, kind="stable")[:top].tolist()
+
+        def entries(rows: slice) -> list[Any]:
+            ranks = [{"index": at, form.score: scores[at]} for at in order[rows]]
+            for rank in ranks if returned else ():
+                rank[form.text] = returned[rank["index"]]
+            return ranks
+
+        answer = yield from json.encode_rows(entries, len(order), json.LONG // 4)
+        if form is COHERE_RANKS:
+            answer = {"model": name, "results": answer}
+        return Reply(json.dump(answer))
+
+    return write
+
+
+def _wants_sigmoid(asked: Mapping[str, Any], recipe: PairRecipe) -> bool:
+    """Whether scores are to become sigmoids. Raises Refused, 400, where those of the model cannot be undone."""
     raw = _choice(asked, "raw_scores", (False, True))
     if raw and recipe.activation != "none":
         raise Refused(
             "raw_scores is true, and this model gives sigmoids, which cannot be undone near 1: make "
             'it with activation="none"'
         )
-    _check_documents(asked, recipe.max_tokens)
-    returned = asked[form.texts] if _choice(asked, form.return_texts, (False, True)) else []
-    _check_truncation(asked, [(query, text) for text in texts], model)
-    # np.full drops the "\0" at the end of a text.
-    X = {QUERY: np.array([query] * len(texts), object), TEXT: np.array(texts, object)}
-    to_sigmoid = recipe.activation == "none" and not raw
-    write = partial(_write_ranks, form, returned, top, to_sigmoid)
-    # Of Cohere's priorities 0 is the first.
-    priority = -min(1, _whole(asked, "priority", 0, least=0))
-    return Query(X, (SCORE,), priority=priority, write=write)
+    return recipe.activation == "none" and not raw
 
 
 def _whole(asked: Mapping[str, Any], field: str, usual: int, *, least: int = 1) -> int:
@@ -271,33 +301,3 @@ def _check_documents(asked: Mapping[str, Any], longest: int) -> None:
             f"max_tokens_per_doc is {most}, and this model takes pairs of {longest:,} tokens: send "
             "shorter documents, or leave the field out"
         )
-
-
-def _write_ranks(
-    form: Form,
-    returned: list[Any],
-    top: int,
-    to_sigmoid: bool,
-    _query: Query,
-    answers: Outputs,
-    name: str,
-    _version: str,
-) -> Turns[Reply]:
-    """The places and scores of the best, with the texts as they came, if these are to be returned."""
-    scores = _finite(answers[SCORE])
-    if to_sigmoid:
-        scores = sigmoid(scores)
-    order = np.argsort(-scores, kind="stable")[:top].tolist()
-
-    def entries(rows: slice) -> list[Any]:
-        ranks = [{"index": at, form.score: scores[at]} for at in order[rows]]
-        for rank in ranks if returned else ():
-            text = returned[rank["index"]]
-            as_object = form is COHERE_RANKS and type(text) is str
-            rank[form.text] = {TEXT: text} if as_object else text
-        return ranks
-
-    answer = yield from json.encode_rows(entries, len(order), json.LONG // 4)
-    if form is COHERE_RANKS:
-        answer = {"model": name, "results": answer}
-    return Reply(json.dump(answer))

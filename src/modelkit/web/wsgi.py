@@ -109,21 +109,17 @@ class _WsgiRequest(Request):
             raise Refused(f"the header Content-Length must be a number, and is {length!r}")
         return int(length.lstrip("0") or "0")  # of thousands of zeros Python makes no number
 
-    async def settle(self, principal: Awaitable[str | None]) -> str | None:
+    async def resolve(self, principal: Awaitable[str | None]) -> str | None:
         """What an async `auth` says, on an event loop of its own."""
-        return asyncio.run(super().settle(principal))
+        return asyncio.run(super().resolve(principal))
 
 
 def _headers_of(environ: Environ) -> Headers:
     headers = {}
     for key, value in environ.items():
-        if key.startswith("HTTP_"):
-            name = key[5:]
-        elif key in ("CONTENT_TYPE", "CONTENT_LENGTH") and value:
-            name = key
-        else:
-            continue
-        headers[name.replace("_", "-").lower().encode("latin-1")] = value.encode("latin-1")
+        name = key.removeprefix("HTTP_")
+        if name != key or (key in ("CONTENT_TYPE", "CONTENT_LENGTH") and value):
+            headers[name.replace("_", "-").lower().encode("latin-1")] = value.encode("latin-1")
     return headers
 
 

@@ -68,13 +68,13 @@ def test_a_body_that_is_refused_takes_no_memory_from_others():
         busy, refused, other = (
             AsgiRequest(scope, None, None, Limits(), None, memory) for _ in range(3)
         )
-        busy.moved(80)
+        busy.grow(80)
         memory.busy(busy)
         with pytest.raises(Refused, match="take all of the 100 bytes"):
-            refused.moved(50)
-        other.moved(20)
+            refused.grow(50)
+        other.grow(20)
         for each in (busy, refused, other):
-            memory.leave(each)
+            memory.release(each)
             assert each.size == 0
 
     asyncio.run(main())

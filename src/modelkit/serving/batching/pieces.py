@@ -35,7 +35,7 @@ def in_pieces(scheduler: Scheduler, whole: Request, prepared: Prepare) -> Iterat
             yield whole
         else:
             piece = {name: feed[start:stop] for name, feed in feeds.items()}
-            left = max(1, size * (rows - start) // rows)
+            left = size * (rows - start) // rows
             yield Request(*prepared(piece), whole.outputs, whole.call, start, whole.pick, left)
         start = stop
         if start >= rows:

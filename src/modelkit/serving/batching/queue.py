@@ -6,7 +6,7 @@ Used under the lock of the Scheduler.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from operator import attrgetter
 
 from modelkit.errors import Overloaded
@@ -115,7 +115,7 @@ class Queue:
                     yield request
 
 
-def shortest_first(requests: Sequence[Request]) -> Iterator[Request]:
+def shortest_first(requests: list[Request]) -> Iterator[Request]:
     """Requests in their order, but the places of pieces go to the call that has the least left.
 
     Large calls that came together then end one after another, and not all of them at the end.

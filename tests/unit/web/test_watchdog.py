@@ -26,9 +26,9 @@ def test_an_idle_app_has_no_timer():
 
         scope = {"type": "http", "method": "POST", "path": PREDICT, "headers": []}
         await app(scope, receive, send)
-        lookout = app._lookouts[loop]
-        assert lookout.looking
-        while lookout.looking:  # nothing else happens here
+        watchdog = app._watchdogs[loop]
+        assert watchdog.running
+        while watchdog.running:  # nothing else happens here
             await asyncio.sleep(0.01)
         return [handle for handle in loop._scheduled if not handle.cancelled()]
 
