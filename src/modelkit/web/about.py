@@ -108,10 +108,9 @@ def _json(value: object) -> Reply:
 def status_page(models: Mapping[str, Model], *, ready: bool) -> Reply:
     """A page with the card of every model, by the name under which it answers."""
     state = "ready" if ready else "not ready: closing"
-    described = "openapi.json describes what requests look like"
-    lines = [html.element("p", text) for text in (state, described)]
+    requests = html.element("p", "openapi.json describes what requests look like")
     sections = [_section(name, model) for name, model in models.items()]
-    body = html.page("modelkit", *lines, *sections, style=_PAGE_STYLE)
+    body = html.page("modelkit", html.element("p", state), requests, *sections, style=_PAGE_STYLE)
     return Reply(body.encode(), _PAGE_HEADERS)
 
 

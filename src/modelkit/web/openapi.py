@@ -43,7 +43,7 @@ def document(models: Mapping[str, Model], root: str = "") -> dict[str, Any]:
     for verb in TEXTS:
         names = text_models(models, verb)
         if names:
-            holes = {"names": [*names, None], "first": names[0]}
+            holes = {"ids": names, "names": [*names, None], "first": names[0]}
             filled["paths"] |= _fill(_template()[verb], holes)
     return filled
 
