@@ -204,7 +204,7 @@ class Docker:
 
 def settled(found):
     """What `found` gives once it gives something, within a minute."""
-    return until(found, "what was waited for", 60)
+    return until(found, "what was waited for", MINUTES)
 
 
 STORED = Path(sys.prefix) / "containers"  # one folder for all workers of a run

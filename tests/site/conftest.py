@@ -7,6 +7,8 @@ import sys
 import pytest
 from helpers.places import ROOT
 
+MINUTES = 300_000  # milliseconds, since a browser may wait for its turn
+
 
 @pytest.fixture(scope="session")
 def site(once):
@@ -43,4 +45,6 @@ def browser():
     if program is None:
         pytest.skip("chromium is not installed: make programs")
     with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox"], timeout=MINUTES
+        )

@@ -24,6 +24,7 @@ PAGES = {
 def searched(site, browser):
     """What the search page, opened from the disk, finds for words: the links, in order."""
     page = browser.new_context(offline=True).new_page()
+    page.set_default_timeout(300_000)  # milliseconds
 
     def search(words):
         page.goto(f"{(site / 'search.html').as_uri()}?q={words}")
@@ -50,6 +51,7 @@ def test_a_page_fits_its_window_and_can_be_read(name, width, scheme, site, brows
     size = {"width": WIDTHS[width], "height": 850}
     with browser.new_context(viewport=size, color_scheme=scheme, offline=True) as context:
         page = context.new_page()
+        page.set_default_timeout(300_000)
         page.goto((site / f"{PAGES[name]}.html").as_uri())
         code = ", .bd-article pre" if width == "desk" else ""  # a phone moves code sideways
         wider = "all => all.filter(each => each.scrollWidth > each.clientWidth).map(each => each.innerText)"
