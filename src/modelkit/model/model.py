@@ -100,7 +100,7 @@ class Model(ABC):
     ) -> Array:
         """The primary output as an array of n rows: labels, predictions or embeddings.
 
-            model.predict([{"age": 40, "income": 52_000, "plan": "plus"}], deadline=5.0)
+            model.predict([{"age": 40, "income": 52_000, "plan": "plus"}], deadline=30.0)
 
         It takes the arguments of `run` and raises the same errors; also SignatureError, if the
         model lacks a primary output.

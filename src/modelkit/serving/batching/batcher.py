@@ -191,7 +191,7 @@ class Batcher(Wrapper):
         """As `predict`, with the same arguments, but returns a Future at once.
 
             batcher = mk.Batcher(model)
-            future = batcher.submit(X[:1], deadline=5.0)
+            future = batcher.submit(X[:1], deadline=30.0)
             future.result()
 
         The rows are checked and copied here, and run in another thread. You can cancel
