@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-PATIENCE = 100  # seconds a child may live
+PATIENCE = 280  # seconds a child may live
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 

@@ -12,7 +12,7 @@ import pytest
 from helpers.apps import ask
 
 READY = re.compile(r'msg="Listening on".* address=127\.0\.0\.1:(\d+)')
-PATIENCE = 100  # seconds after which something hangs; nothing here takes ten on a quiet machine
+PATIENCE = 280  # seconds after which something hangs; nothing here takes ten on a quiet machine
 
 
 def needs(*programs):

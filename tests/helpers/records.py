@@ -33,19 +33,24 @@ class Keeping(logging.Handler):
 
 @contextlib.contextmanager
 def recording():
-    """The records of the logger, as they are written, from a fresh start of all limits."""
+    """The records of the logger, as they are written, from a fresh start of all limits.
+
+    One of a matter is written in an hour, so that it does not matter how long a test takes.
+    """
     logger = logging.getLogger("modelkit")
     handler = Keeping()
-    before = logger.level
+    before = logger.level, logs.EVERY
     matters = logs._matters
     logs._matters = None
+    logs.EVERY = 3600.0
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
         yield handler.records
     finally:
         logger.removeHandler(handler)
-        logger.setLevel(before)
+        logger.setLevel(before[0])
+        logs.EVERY = before[1]
         logs._matters = matters
 
 
