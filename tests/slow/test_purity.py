@@ -225,15 +225,15 @@ def test_protobuf_may_be_written_in_python(boosting_mk):
 def test_an_idle_model_has_no_thread_of_ours(boosting_mk):
     run(
         """
-        import _thread, sys, threading, numpy as np, modelkit as mk
+        import _thread, sys, threading, time, numpy as np, modelkit as mk
         with mk.load(sys.argv[1]) as model:
             model.predict(np.zeros((100_000, 30), np.float32))
             assert threading.active_count() == 1
-            for _ in range(1000):  # the helpers have answered; give them the chance to end
-                if _thread._count() == 0:
-                    break
-            else:
-                raise SystemExit(f"{_thread._count()} threads are left")
+            late = time.monotonic() + 60
+            while _thread._count():  # the helpers have answered; give them the chance to end
+                if time.monotonic() > late:
+                    raise SystemExit(f"{_thread._count()} threads are left")
+                time.sleep(1e-3)
         """,
         boosting_mk,
     )
