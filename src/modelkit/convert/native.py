@@ -21,6 +21,7 @@ from modelkit.convert.example import Example, empty_of, read_example
 from modelkit.convert.outputs import truth
 from modelkit.convert.parity.columns import signature_columns, with_columns
 from modelkit.convert.parity.rows import column_in, dtypes_in, numbers_in, replaced, spread
+from modelkit.convert.parity.ties import differ
 from modelkit.convert.sklearn import is_estimator, library_of
 from modelkit.convert.source import DECISION, Source
 from modelkit.convert.steps import last_step
@@ -114,16 +115,17 @@ def _unlike_floats(example: Example, ask: Callable[[Any], dict[str, Array]]) -> 
         if _is_whole(dtype) and len(_held(example.rows, at)) == len(example.rows)
     ]
 
-    def differ(columns: list[int]) -> bool:
+    def are_unlike(columns: list[int]) -> bool:
         floats = replaced(few, {at: numbers_in(few, at) for at in columns})
         try:
-            return not _are_alike(ask(few), ask(floats))
+            others = ask(floats)
+            return any(differ(array, others[name]).any() for name, array in ask(few).items())
         except Exception:  # whatever an estimator says to floats
             return True
 
-    if not whole or not differ(whole):
+    if not whole or not are_unlike(whole):
         return set()
-    return {at for at in whole if differ([at])} or set(whole)
+    return {at for at in whole if are_unlike([at])} or set(whole)
 
 
 def _is_whole(dtype: Any) -> bool:
@@ -132,19 +134,6 @@ def _is_whole(dtype: Any) -> bool:
         return False
     kind = getattr(dtype, "kind", "O")
     return kind in "iu" or (kind == "b" and not isinstance(dtype, np.dtype))
-
-
-def _are_alike(answers: dict[str, Array], others: dict[str, Array]) -> bool:
-    """Whether answers are equal, but for rounding."""
-    for name, array in answers.items():
-        other = others[name]
-        if array.shape != other.shape:
-            return False
-        numbers = array.dtype.kind == "f" and other.dtype.kind == "f"
-        alike = np.isclose(array, other, 1e-6, equal_nan=True) if numbers else array == other
-        if not np.all(alike):
-            return False
-    return True
 
 
 def _inputs(columns: list[Column], rows: Any, kept: set[int]) -> tuple[TensorSpec, ...]:

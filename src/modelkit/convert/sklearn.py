@@ -16,8 +16,8 @@ from modelkit.convert.asking import check_fitted, place_of_last
 from modelkit.convert.dtypes import dtypes_of
 from modelkit.convert.example import Example, read_example
 from modelkit.convert.notes import Equivalents, Notes
-from modelkit.convert.outputs import Role, truth
-from modelkit.convert.parity.rows import column_in, spread
+from modelkit.convert.outputs import Classes, Role, truth
+from modelkit.convert.parity.rows import spread
 from modelkit.convert.parity.ties import choosing, with_ties
 from modelkit.convert.source import Prefix, Source
 from modelkit.convert.steps import (
@@ -29,7 +29,6 @@ from modelkit.convert.steps import (
     last_step,
     with_parts,
 )
-from modelkit.convert.tables import NONES
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import TIMES, Column, TensorSpec
 
@@ -94,13 +93,9 @@ def from_sklearn(
     against = f"{library_of(estimator)} {type(last_step(estimator)).__name__}"
     estimator = found_by_search(estimator)
     example = read_example(estimator, given)
-    rows = example.rows
-    trained = boosting.categories(estimator, rows)
-    categories = trained | boosting.catboost_values(estimator, rows)
-    inputs = _inputs(example.columns, dtypes_of(rows), numbers, categories)
-    roles, classes = example.roles(spread(rows, 2))
+    trained = boosting.categories(estimator, example.rows)
     closed = _closed_categories(example, trained)
-    conversion = _converted(example, inputs, roles, categories, closed, converters)
+    inputs, classes, conversion = _converted(example, numbers, trained, closed, converters)
     # Times and texts that no node reads.
     read = conversion.read | conversion.counted
     example = example.without(
@@ -136,27 +131,27 @@ def from_sklearn(
 
 
 def _converted(
-    example: Example,
-    inputs: list[TensorSpec],
-    roles: tuple[Role, ...],
-    categories: Categories,
-    closed: Categories,
-    converters: Equivalents,
-) -> Composed:
-    """The conversion of an estimator over inputs, with what is known of these columns."""
+    example: Example, numbers: str, trained: Categories, closed: Categories, converters: Equivalents
+) -> tuple[list[TensorSpec], Classes | None, Composed]:
+    """The inputs of a graph, the classes of an estimator, and its conversion over these inputs."""
     from modelkit.convert.estimators.compose import composed
 
+    estimator = example.estimator
+    categories = trained | boosting.catboost_values(estimator, example.rows)
+    inputs = _inputs(example.columns, dtypes_of(example.rows), numbers, categories)
+    roles, classes = example.roles(spread(example.rows, 2))
     rows = spread(example.given, EXAMPLE_ROWS)
-    return composed(
-        example.estimator,
+    conversion = composed(
+        estimator,
         inputs,
         roles,
         rows[:, 0] if example.texts else rows,
-        _by_input(inputs, categories),
-        _inputs_of_none(example.rows, inputs),
+        categories,
+        example.empty[1],
         closed=closed,
         converters=converters,
     )
+    return inputs, classes, conversion
 
 
 def _prefixes(
@@ -164,18 +159,15 @@ def _prefixes(
 ) -> tuple[Prefix, ...]:
     """The steps of a pipeline; the estimator itself where it is none."""
     steps = [step for _, step in getattr(estimator, "steps", [])]
-    if not steps:
-        step = type(estimator).__name__
-        return (Prefix("", step, partial(from_sklearn, estimator, given, numbers, converters)),)
     prefixes = []
-    for number, step in enumerate(steps, 1):
+    for number, step in enumerate(steps or [estimator], 1):
         if does_nothing(step):
             continue
+        whole = estimator[:number] if steps else estimator
+        convert = partial(from_sklearn, whole, given, numbers, converters)
+        jumping = any(map(jumps, with_parts(step)))
         place = place_of_last([estimator, step])
-        convert = partial(from_sklearn, estimator[:number], given, numbers, converters)
-        prefixes.append(
-            Prefix(place, type(step).__name__, convert, any(map(jumps, with_parts(step))))
-        )
+        prefixes.append(Prefix(place, type(step).__name__, convert, jumping))
     return tuple(prefixes)
 
 
@@ -251,32 +243,3 @@ def _input_name(column: Column, place: int, taken: set[str]) -> str:
     while name in taken:
         name += "_"
     return name
-
-
-def _by_input(inputs: list[TensorSpec], categories: Categories) -> Categories:
-    """The categories of columns by the names of their inputs: each such column is one of its own."""
-    return {
-        spec.name: categories[name]
-        for spec in inputs
-        if (name := spec.columns[0].name) in categories
-    }
-
-
-def _inputs_of_none(rows: Any, inputs: list[TensorSpec]) -> list[str]:
-    """The inputs of texts whose missing values are None throughout: scikit-learn keeps it apart."""
-    if isinstance(rows, np.ndarray):
-        return []
-    return [
-        spec.name  # where there are texts, each input is one column
-        for place, spec in enumerate(inputs)
-        if spec.dtype == "string" and _has_only_none(rows, place)
-    ]
-
-
-def _has_only_none(rows: Any, place: int) -> bool:
-    """Whether a column of objects is missing as None alone, by its values or in its form."""
-    column = column_in(rows, place)
-    missing = column[column.isna()].array
-    if not len(missing):
-        return NONES in rows.attrs and column.dtype == object
-    return all(value is None for value in missing)

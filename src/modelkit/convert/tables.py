@@ -87,8 +87,8 @@ def _from_polars(estimator: Any, example: Any) -> Any:
     Raises ConversionError where neither gives the same answers.
     """
     if _ends_at_codes(estimator, example):
-        return _pandas_of_polars(example)
-    for convert in (_values_of_polars, _pandas_of_polars):
+        return example.to_pandas()
+    for convert in (_values_of_polars, type(example).to_pandas):  # whose categories stay such
         rows = convert(example)
         if answers_alike(estimator, example.head(FEW_ROWS), rows.iloc[:FEW_ROWS]):
             return rows
@@ -118,11 +118,6 @@ def _values_of_polars(frame: Any) -> Any:
     frame = pandas.DataFrame(columns)
     frame.attrs[NONES] = True
     return frame
-
-
-def _pandas_of_polars(frame: Any) -> Any:
-    """The frame of pandas that polars makes: categories stay what they are."""
-    return frame.to_pandas()
 
 
 def dense_table(estimator: Any, rows: Any) -> Any:
@@ -156,11 +151,12 @@ def answers_alike(estimator: Any, rows: Any, others: Any) -> bool:
             answers = [getattr(estimator, verb)(table) for table in (rows, others)]
         except Exception:  # whatever a library says to rows in another form
             return False
-    one, other = (np.asarray(_dense(answer)) for answer in answers)
+    one, other = (np.asarray(dense(answer)) for answer in answers)
     if one.shape != other.shape:
         return False
     return bool(np.all((one == other) | ((one != one) & (other != other))))  # NaN
 
 
-def _dense(answer: Any) -> Any:
+def dense(answer: Any) -> Any:
+    """A sparse matrix with its zeros; anything else as it is."""
     return answer.toarray() if hasattr(answer, "toarray") else answer

@@ -7,11 +7,12 @@ is rounded where the source rounds it: rows and all they touch are not.
 from __future__ import annotations
 
 from math import log, pi
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.convert.estimators.converting import Converting
 from modelkit.convert.estimators.lookup import single_columns
 from modelkit.convert.estimators.rows import note_single, of_doubles, sparse_affine
 from modelkit.convert.estimators.tensors import (
@@ -26,9 +27,6 @@ from modelkit.convert.estimators.tensors import (
     softmax,
     squares,
 )
-
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
 
 
 @of_doubles("BernoulliNB")

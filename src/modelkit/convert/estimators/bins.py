@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.convert.estimators.converting import Converting
 from modelkit.convert.estimators.origins import rounded_columns
 from modelkit.convert.estimators.rounding import beyond_rounding
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, column_stack, converts
-
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
+from modelkit.convert.estimators.tensors import Columns, Var, column_stack, converts
 
 
 @converts("KBinsDiscretizer")
-def binned(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def binned(estimator: Any, columns: Columns, at: Converting) -> Var:
     """KBinsDiscretizer: the number of each value's bin, or a column of 0 and 1 for each bin."""
     dtype = np.float32 if estimator.dtype == np.float32 else at.float_dtype(columns)
     rows = columns.matrix(dtype)
@@ -24,9 +22,11 @@ def binned(estimator: Any, columns: Columns, at: Converting) -> Answer:
     reached = wide >= _edges(estimator, columns, at)
     bins = np.sum(reached.astype(np.float64), axis=2)
     if estimator.encode == "ordinal":
-        return Answer(table=Columns((bins.astype(dtype),)))
-    by_bin = _by_bin(bins, estimator.n_bins_.tolist())
-    return Answer(table=Columns((by_bin.astype(dtype),)))
+        return bins.astype(dtype)
+    pairs = enumerate(estimator.n_bins_.tolist())
+    return column_stack(
+        [np.take(bins, [at], axis=1) == [range(count)] for at, count in pairs]
+    ).astype(dtype)
 
 
 def _edges(estimator: Any, columns: Columns, at: Converting) -> Array:
@@ -44,9 +44,3 @@ def _edges(estimator: Any, columns: Columns, at: Converting) -> Array:
     for place, edges in enumerate(inner):
         filled[place, : len(edges)] = edges
     return filled
-
-
-def _by_bin(bins: Var, counts: list[int]) -> Var:
-    """For each column a column of zeros and ones for each of its bins."""
-    parts = [np.take(bins, [at], axis=1) == [range(count)] for at, count in enumerate(counts)]
-    return column_stack(parts).astype(np.float64)

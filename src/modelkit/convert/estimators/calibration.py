@@ -6,10 +6,11 @@ sigmoid, with all digits of small probabilities.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from modelkit.convert.estimators.converting import Converting
 from modelkit.convert.estimators.interpolation import interpolated
 from modelkit.convert.estimators.rows import of_doubles
 from modelkit.convert.estimators.scaling import within
@@ -29,9 +30,6 @@ from modelkit.convert.estimators.tensors import (
     total,
     width,
 )
-
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
 
 NEXT_TO_NOTHING = 1e-12  # what scikit-learn adds to probabilities before it takes logarithms
 

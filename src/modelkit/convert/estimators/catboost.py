@@ -6,16 +6,18 @@ The library itself is not imported. It compares in float32 and adds up leaves in
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.catboost_categories import GAPS_RIGHT, Lookups, saved, threshold_of
+from modelkit.convert.estimators.converting import Converting
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
+    column_stack,
     complement,
     converts,
     flat,
@@ -23,7 +25,6 @@ from modelkit.convert.estimators.tensors import (
     refuse,
     sigmoid,
     softmax,
-    upright,
 )
 from modelkit.convert.estimators.trees import (
     Forest,
@@ -35,15 +36,12 @@ from modelkit.convert.estimators.trees import (
 )
 from modelkit.errors import ConversionError
 
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
-
 SEVERAL_AT_ONCE = ("MultiLogloss", "MultiCrossEntropy")
 EXPONENTIAL = (
     "Poisson",
     "Tweedie",
 )  # losses whose regressors answer with exp of the sum of their leaves
-UNCERTAIN = "RMSEWithUncertainty"  # whose second number is the logarithm of a deviation
+UNCERTAIN = "RMSEWithUncertainty"
 
 
 @converts(
@@ -55,7 +53,12 @@ UNCERTAIN = "RMSEWithUncertainty"  # whose second number is the logarithm of a d
 def boosted(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """CatBoostClassifier, CatBoostRegressor, CatBoostRanker and CatBoost."""
     name = type(estimator).__name__
-    _check(estimator)
+    if estimator.get_text_feature_indices() or estimator.get_embedding_feature_indices():
+        refuse(
+            estimator,
+            " with text_features or embedding_features cannot be converted; make numbers of "
+            "these columns before the model, or use format='joblib'",
+        )
     said = saved(estimator)
     info = said["model_info"]
     loss = info["params"]["loss_function"]["type"]
@@ -66,19 +69,10 @@ def boosted(estimator: Any, columns: Columns, _: Converting) -> Answer:
     if name == "CatBoostRegressor" and loss.startswith(EXPONENTIAL):
         value = np.exp(value)
     if name == "CatBoostRegressor" and loss == UNCERTAIN:
-        return Answer(prediction=_with_variance(value))
+        # The second number is the logarithm of a deviation, of which the square is given.
+        return Answer(prediction=column_stack([value[:, 0], np.exp(value[:, 1] * 2.0)]))
     outputs = len(said["scale_and_bias"][1])
     return Answer(prediction=flat(value) if outputs == 1 else value)
-
-
-def _check(estimator: Any) -> None:
-    """Raise ConversionError for a model of texts or embeddings."""
-    if estimator.get_text_feature_indices() or estimator.get_embedding_feature_indices():
-        refuse(
-            estimator,
-            " with text_features or embedding_features cannot be converted; make numbers of "
-            "these columns before the model, or use format='joblib'",
-        )
 
 
 def _read(estimator: Any, columns: Columns, said: dict[str, Any]) -> tuple[Var, Array, Array]:
@@ -151,12 +145,6 @@ def _any_tree(tree: dict[str, Any], outputs: int) -> Forest:
             rows.append((0, 0.0, -2, np.ravel(node["value"]).tolist()))
     column, threshold, left, value = map(np.array, zip(*rows, strict=True))
     return Forest(left, left + 1, column, threshold, column < 0, value, np.array([len(nodes)]))
-
-
-def _with_variance(value: Var) -> Var:
-    """(n, 2): a mean as it is, and the square of what the second number is the logarithm of."""
-    variance = np.exp(value[:, 1] * 2.0)
-    return np.concatenate([upright(value[:, 0]), upright(variance)], axis=1)
 
 
 def _classified(value: Var, loss: str, threshold: float) -> Answer:

@@ -63,7 +63,15 @@ class Composed:
     @property
     def specs(self) -> tuple[TensorSpec, ...]:
         """What the outputs are."""
-        return tuple(_spec_of(role, self.outputs[role.name]) for role in self.roles)
+        dtypes = {name: output.dtype for name, output in self.outputs.items()}
+        return tuple(
+            TensorSpec(
+                role.name,
+                "string" if dtypes[role.name] == STRING else str(dtypes[role.name]),
+                ("batch", *role.tail),
+            )
+            for role in self.roles
+        )
 
     @cached_property
     def read(self) -> set[str]:
@@ -122,17 +130,18 @@ def composed(
 ) -> Composed:
     """The conversion of an estimator over inputs, which are columns of `rows` of the example.
 
-    `categories` has the categories of each input that has some, `nones` the inputs of texts whose
-    missing values are None, `closed` the only values that the signature accepts, by column, and
-    `converters` gives equivalent estimators for some classes.
+    `categories` has the categories of each column that has some, `nones` the columns whose missing
+    values are None, `closed` the only values that the signature accepts, by column, and `converters`
+    gives equivalent estimators for some classes.
 
     Raises ConversionError.
     """
     arguments = {spec.name: argument(spec) for spec in inputs}
     find = partial(converter_of_estimator, converters=converters)
-    for name, given in arguments.items():
+    for spec in inputs:
+        name, given = spec.columns[0].name, arguments[spec.name]  # alone where it has categories
         given.categories = categories.get(name, ())
-        given.marks_none = name in nones
+        given.marks_none = spec.dtype == "string" and name in nones
     names = [column.name for spec in inputs for column in spec.columns]
     some_jump = any(map(jumps, with_parts(estimator)))
     at = Converting(
@@ -143,7 +152,11 @@ def composed(
     )
     columns = replace(_columns(inputs, rows, arguments), ask=lambda: rows)
     answer = at.answer(estimator, columns)
-    roles = tuple(role for role in roles if not role.optional or _has(answer, role))
+    roles = tuple(
+        role
+        for role in roles
+        if not role.optional or getattr(answer, FIELDS[role.verb]) is not None
+    )
     with at.inside(estimator):
         outputs = {role.name: _output(answer, role, estimator) for role in roles}
     if at.refusals:
@@ -227,10 +240,6 @@ def _apart(given: Var, dtypes: Sequence[np.dtype[Any]]) -> list[Var]:
     return parts
 
 
-def _spec_of(role: Role, tensor: Var) -> TensorSpec:
-    return TensorSpec(role.name, _dtype(tensor), ("batch", *role.tail))
-
-
 def _set_shape(value: onnx.ValueInfoProto, spec: TensorSpec) -> None:
     """Give an output of the graph the shape that is declared."""
     shape = value.type.tensor_type.shape
@@ -244,15 +253,6 @@ def _makes_columns(graph: onnx.GraphProto) -> bool:
     """Whether a graph makes a column of each term, as `Converting.table_of` does."""
     scatters = (node for node in graph.node if node.op_type == "ScatterElements")
     return any(attribute.s == b"add" for node in scatters for attribute in node.attribute)
-
-
-def _dtype(tensor: Var) -> str:
-    return "string" if tensor.dtype == STRING else str(tensor.dtype)
-
-
-def _has(answer: Answer, role: Role) -> bool:
-    """Whether a converter gave what an output is made of."""
-    return getattr(answer, FIELDS[role.verb]) is not None
 
 
 def _output(answer: Answer, role: Role, estimator: Any) -> Var:

@@ -28,6 +28,7 @@ from modelkit.convert.estimators.tensors import (
     Var,
     affine,
     ancestors,
+    answer_of,
     argument,
     constant,
     gathered,
@@ -42,7 +43,7 @@ from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.runtimes.terms.terms import Terms
 from modelkit.runtimes.terms.vectorizer import counts_of
 
-TensorConverter = Callable[[Any, Columns, "Converting"], Answer]
+TensorConverter = Callable[[Any, Columns, "Converting"], Any]  # of what `answer_of` takes
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class Converting:
                     step=type(estimator).__name__,
                 )
             self.guard(estimator, columns)
-            answer = convert(estimator, columns, self)
+            answer = answer_of(convert(estimator, columns, self))
             composite = parts or is_selector(estimator)
             if not composite and not jumps(estimator) and np.float32 in self.dtypes(columns):
                 answer = self._as_in_source(answer, estimator, columns)
@@ -278,7 +279,7 @@ class Converting:
         self.filled |= made
         return list(made.values())
 
-    def table_of(self, nonzeros: NonZeros) -> Columns:
+    def table_of(self, nonzeros: NonZeros) -> Var:
         """All columns, most of them zero; `product` reads those alone that are not."""
         rows = op.shape(nonzeros.places, start=0, end=1)
         shape = np.concatenate([rows, constant([nonzeros.width], np.int64)], axis=0)
@@ -288,7 +289,7 @@ class Converting:
         )
         table = table.reshape(-1, nonzeros.width)
         table.nonzeros = nonzeros
-        return Columns((table,))
+        return table
 
     def product(self, columns: Columns, weights: Array, shift: Array) -> Var:
         """(n, k) of float64: the columns times `weights`, (columns, k), plus `shift`, (k,)."""
@@ -311,23 +312,6 @@ class Converting:
         for added in products:
             whole = whole + added
         return whole
-
-    def place(self, estimator: Any, columns: Columns, places: Any) -> Var:
-        """The label of each row, as a place in a list of places by class."""
-        said: Var = self.answer(estimator, columns).required("place")
-        if np.array_equal(places, np.arange(len(places))):
-            return said
-        return gathered(np.asarray(places), said)
-
-    @staticmethod
-    def place_of(label: Var, classes: Any) -> Var:
-        """The number of the class that each label, (n,), is."""
-        known = classes.astype(np.str_) if classes.dtype.kind in "OU" else classes.astype(np.int64)
-        if np.array_equal(known, np.arange(len(known))):
-            return label
-        rows = label.reshape(-1, 1)
-        same = rows == known[None]
-        return np.argmax(same.astype(np.int32), axis=1)
 
 
 def _product_of_nonzeros(nonzeros: NonZeros, weights: Array) -> Var:

@@ -26,27 +26,6 @@ def added_up(x: Any, known: Array, term: Term, add: Any = np.add) -> Any:
     return reduce(add, [term(x[:, [at]], known[None, :, at]) for at in range(known.shape[1])])
 
 
-def _largest(x: Any, known: Array, _: Any) -> Any:
-    """The largest difference in a column: Chebyshev's distance."""
-    return added_up(x, known, _size, np.maximum)
-
-
-def _canberra(x: Any, known: Array, _: Any) -> Any:
-    """The sum of differences, each by the sum of the two sizes; of two zeros it is 0."""
-    return added_up(x, known, lambda own, other: _share(_size(own, other), _sizes(own, other)))
-
-
-def _bray_curtis(x: Any, known: Array, _: Any) -> Any:
-    """The sum of all differences by the sum of all sizes; of two rows of zeros it is 0."""
-    return _share(added_up(x, known, _size), added_up(x, known, _sizes))
-
-
-def _hamming(x: Any, known: Array, _: Any) -> Any:
-    """The share of the columns that differ."""
-    found = added_up(x, known, lambda own, other: np.where(own == other, 0.0, 1.0))
-    return found / float(known.shape[1])
-
-
 def _sizes(own: Any, other: Any) -> Any:
     return np.abs(own) + np.abs(other)
 
@@ -137,12 +116,20 @@ def _square_or_nothing(own: Any, other: Any) -> Any:
 
 Metric = Callable[[Any, "Array", Any], Any]
 METRICS: dict[str, Metric] = {
-    "braycurtis": _bray_curtis,
-    "canberra": _canberra,
-    "chebyshev": _largest,
+    # The sum of all differences by the sum of all sizes; of two rows of zeros it is 0.
+    "braycurtis": lambda x, known, _: _share(added_up(x, known, _size), added_up(x, known, _sizes)),
+    # The sum of differences, each by the sum of the two sizes; of two zeros it is 0.
+    "canberra": lambda x, known, _: added_up(
+        x, known, lambda own, other: _share(_size(own, other), _sizes(own, other))
+    ),
+    "chebyshev": lambda x, known, _: added_up(x, known, _size, np.maximum),
     "cosine": _cosine,
     "euclidean": lambda x, known, _: np.sqrt(squared(x, known)),
-    "hamming": _hamming,
+    # The share of the columns that differ.
+    "hamming": lambda x, known, _: (
+        added_up(x, known, lambda own, other: np.where(own == other, 0.0, 1.0))
+        / float(known.shape[1])
+    ),
     "manhattan": lambda x, known, _: added_up(x, known, _size),
     "minkowski": _minkowski,
     "nan_euclidean": _with_gaps,

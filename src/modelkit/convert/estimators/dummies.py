@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.convert.estimators.converting import Converting
 from modelkit.convert.estimators.tensors import Answer, Columns, converts, refuse, repeated
-
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
 
 
 @converts("DummyClassifier")

@@ -136,14 +136,10 @@ def _arctan2(numbers: Any, others: Any) -> Any:
     """The angle of a point, by its second coordinate and its first."""
     endless = np.isinf(numbers) & np.isinf(others)
     ratio = np.where(endless, np.sign(numbers) * np.sign(others), numbers / others)
-    angle = np.where(_both_zero(numbers, others), 0.0, np.arctan(ratio))
+    angle = np.where((numbers == 0.0) & (others == 0.0), 0.0, np.arctan(ratio))
     behind = _is_negative(others)
     turn = np.where(_is_negative(numbers), -np.pi, np.pi)
     return np.where(behind, angle + turn, angle)
-
-
-def _both_zero(numbers: Any, others: Any) -> Any:
-    return (numbers == 0.0) & (others == 0.0)
 
 
 def _is_negative(numbers: Any) -> Any:

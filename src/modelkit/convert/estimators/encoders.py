@@ -10,8 +10,8 @@ from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.converting import Converting, OneHot
 from modelkit.convert.estimators.lookup import Lookup, lookups
 from modelkit.convert.estimators.tensors import (
-    Answer,
     Columns,
+    Var,
     column_stack,
     converts,
     gathered,
@@ -22,7 +22,7 @@ PRODUCT_COLUMNS = 24  # columns up to which a product is as fast as a look at ea
 
 
 @converts("OrdinalEncoder")
-def codes(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def codes(estimator: Any, columns: Columns, at: Converting) -> Var:
     """OrdinalEncoder: the place of each category, rare ones together behind the others."""
     given = 0 if estimator.unknown_value is None else estimator.unknown_value
     unknown = np.asarray(given).astype(estimator.dtype)
@@ -31,7 +31,7 @@ def codes(estimator: Any, columns: Columns, at: Converting) -> Answer:
         values = _values(estimator, place).astype(estimator.dtype).astype(np.float64)
         parts.append(look(values, unknown))
     dtype = np.float32 if estimator.dtype == np.float32 else np.float64
-    return Answer(table=Columns((column_stack(parts).astype(dtype),)))
+    return column_stack(parts).astype(dtype)
 
 
 def _values(estimator: Any, place: int) -> Array:
@@ -47,7 +47,7 @@ def _values(estimator: Any, place: int) -> Array:
 
 
 @converts("TargetEncoder")
-def target_means(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def target_means(estimator: Any, columns: Columns, at: Converting) -> Var:
     """TargetEncoder: the mean of the target in each category; elsewhere, of all rows."""
     overall = np.atleast_1d(estimator.target_mean_)  # of each class, where there are several
     count = len(overall)
@@ -59,11 +59,11 @@ def target_means(estimator: Any, columns: Columns, at: Converting) -> Answer:
         else:
             number = look(np.arange(len(means)), len(means))
             parts.append(gathered(np.vstack([means, overall]), number).reshape(-1, count))
-    return Answer(table=Columns((column_stack(parts),)))
+    return column_stack(parts)
 
 
 @converts("OneHotEncoder")
-def indicators(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def indicators(estimator: Any, columns: Columns, at: Converting) -> Var:
     """OneHotEncoder: every code of a column that is not dropped has a column of its own."""
     looks = lookups(estimator, columns, at)
     codes = [_codes(estimator, place, look) for place, look in enumerate(looks)]
@@ -71,7 +71,7 @@ def indicators(estimator: Any, columns: Columns, at: Converting) -> Answer:
     table = column_stack([each.places == [range(each.width)] for each in codes]).astype(dtype)
     if width(table) > PRODUCT_COLUMNS:
         table.one_hots = codes
-    return Answer(table=Columns((table,)))
+    return table
 
 
 def _codes(estimator: Any, place: int, look: Lookup) -> OneHot:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.convert.estimators.converting import Converting
 from modelkit.convert.estimators.outliers import detected, side
-from modelkit.convert.estimators.scaling import one_table
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -31,9 +31,6 @@ from modelkit.convert.estimators.tensors import (
 )
 from modelkit.convert.estimators.trees import Forest, by_tree, ensemble, sum_of_leaves
 from modelkit.errors import ConversionError
-
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
 
 Shares = list[
     tuple[float, float]
@@ -155,10 +152,13 @@ def _said_by_trees(estimator: Any, columns: Columns, at: Converting, shares: Sha
 
 def _said_by_any(estimator: Any, columns: Columns, at: Converting, shares: Shares) -> Var:
     terms = []
+    every = np.arange(len(estimator.classes_))
     for each, (weight, other) in zip(estimator.estimators_, shares, strict=True):
+        place = at.answer(each, columns).required("place")
         known = np.searchsorted(estimator.classes_, each.classes_)
-        said = upright(at.place(each, columns, known)) == [range(len(estimator.classes_))]
-        terms.append(np.where(said, weight, other))
+        if not np.array_equal(known, every[: len(known)]):
+            place = gathered(known, place)
+        terms.append(np.where(upright(place) == [every], weight, other))
     return op.sum(terms)
 
 
@@ -191,7 +191,7 @@ def _each_prediction(parts: Sequence[Any], columns: Columns, at: Converting) -> 
 
 
 @converts("RandomTreesEmbedding")
-def embedding(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def embedding(estimator: Any, columns: Columns, at: Converting) -> Var:
     """RandomTreesEmbedding: which leaf a row ends in, for each tree."""
     trees = estimator.estimators_
     known = estimator.one_hot_encoder_.categories_
@@ -204,7 +204,7 @@ def embedding(estimator: Any, columns: Columns, at: Converting) -> Answer:
     # Of those that no row of fit ended in, a zero is added.
     target = np.minimum(np.cumsum(met) - met, count - 1)
     found = ensemble(columns.matrix(np.float32), forest, met, target, count)
-    return one_table(found.astype(np.float64))
+    return found.astype(np.float64)
 
 
 @converts("IsolationForest")

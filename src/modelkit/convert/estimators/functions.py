@@ -11,12 +11,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain, groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.code_steps import watched
+from modelkit.convert.estimators.converting import Converting
 from modelkit.convert.estimators.stand_in_cells import tensor
 from modelkit.convert.estimators.stand_in_texts import texts_like
 from modelkit.convert.estimators.stand_in_times import extreme_times, usual_times
@@ -32,7 +33,6 @@ from modelkit.convert.estimators.stand_ins import (
 )
 from modelkit.convert.estimators.tensors import (
     STRING,
-    Answer,
     Columns,
     Var,
     argument,
@@ -43,9 +43,6 @@ from modelkit.convert.estimators.tensors import (
 from modelkit.convert.estimators.user_code import World, unchanging, writes_globals
 from modelkit.errors import ConversionError
 from modelkit.signature.spec import TensorSpec
-
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
 
 COPIES = (np.array, np.asanyarray, np.asarray, np.ascontiguousarray)  # which compute nothing
 OTHERS = 256  # times or texts that a function is tried on
@@ -62,11 +59,11 @@ ADVICE = f'write it as docs/reference/what_converts.md says under "Functions of 
 
 
 @converts("FunctionTransformer")
-def function(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def function(estimator: Any, columns: Columns, at: Converting) -> Columns:
     """FunctionTransformer: its function, of all columns at once."""
     copied = estimator.func in COPIES and not estimator.kw_args
     if estimator.func is None or copied:
-        return Answer(table=columns)
+        return columns
     received = columns.array() if estimator.validate else columns.rows()
     if hasattr(received, "toarray"):  # of scipy, as vectorizers give it: a graph has its zeros too
         received = received.toarray()
@@ -81,7 +78,7 @@ def function(estimator: Any, columns: Columns, at: Converting) -> Answer:
                 step="FunctionTransformer",
             )
         received = _usual_rows(estimator, count)
-    return Answer(table=followed(estimator.func, estimator.kw_args, parts, received, at))
+    return followed(estimator.func, estimator.kw_args, parts, received, at)
 
 
 def _as_given(part: Var) -> Var:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from modelkit._internal.arrays import Array
+from modelkit.convert.estimators.converting import Converting
 from modelkit.convert.estimators.forests import forest_of
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -22,9 +22,6 @@ from modelkit.convert.estimators.tensors import (
     upright,
 )
 from modelkit.convert.estimators.trees import sum_from
-
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
 
 LEAST = float(np.finfo(np.float64).eps)  # from what probability on a logarithm is taken
 
@@ -54,24 +51,14 @@ def _boosted(estimator: Any, columns: Columns, at: Converting, skip: int) -> Var
     leaves = [estimator.learning_rate * each.tree_.value[:, 0] for each in trees]
     forest = forest_of(trees, leaves)
     rows = columns.matrix(np.float32).astype(np.float64)
-    if not _has_own_start(estimator):
-        return sum_from(rows, _first_values(estimator), forest, skip)
+    model = estimator.init_
+    if isinstance(model, str) or type(model).__name__.startswith("Dummy"):
+        row = np.zeros((1, estimator.n_features_in_), np.float32)
+        return sum_from(rows, estimator._raw_predict_init(row)[0], forest, skip)  # no public way
     first = _own_start(estimator, columns, at)
     if skip:
         first = first * [[0.0, 1.0]]
     return first + sum_from(rows, np.zeros(outputs), forest, skip)
-
-
-def _first_values(estimator: Any) -> Array:
-    row = np.zeros((1, estimator.n_features_in_), np.float32)
-    values: Array = estimator._raw_predict_init(row)[0]  # no public way
-    return values
-
-
-def _has_own_start(estimator: Any) -> bool:
-    """Whether a model stands at the start."""
-    first = estimator.init_
-    return not isinstance(first, str) and not type(first).__name__.startswith("Dummy")
 
 
 def _own_start(estimator: Any, columns: Columns, at: Converting) -> Var:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.categories import Sets, codes_of, read_by
+from modelkit.convert.estimators.converting import Converting
 from modelkit.convert.estimators.gradient import by_scores
 from modelkit.convert.estimators.origins import rounded_columns
 from modelkit.convert.estimators.rounding import beyond_rounding
 from modelkit.convert.estimators.tensors import Answer, Columns, converts, flat
 from modelkit.convert.estimators.trees import Forest, sum_from
 from modelkit.signature.cast import is_missing
-
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
-
 
 EXPONENTIAL = ("poisson", "gamma")  # losses whose scores are logarithms
 SIDES = ("left", "right")

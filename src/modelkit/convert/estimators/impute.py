@@ -13,7 +13,6 @@ from modelkit.convert.estimators.lookup import column_name, single_columns
 from modelkit.convert.estimators.origins import rounded_columns
 from modelkit.convert.estimators.tensors import (
     STRING,
-    Answer,
     Columns,
     Var,
     column_stack,
@@ -27,7 +26,7 @@ from modelkit.signature.cast import MISSING, is_missing
 
 
 @converts("SimpleImputer")
-def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def filled(estimator: Any, columns: Columns, at: Converting) -> Columns:
     """SimpleImputer: the statistic of a column in its gaps; columns without one are dropped."""
     kept = _kept(estimator)
     statistics = np.asarray(estimator.statistics_, object)[kept]
@@ -41,7 +40,7 @@ def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
             _check_texts(estimator, kept[first], own[0])
         parts.append(_filled(part, own, estimator.missing_values))
         first += len(own)
-    return Answer(table=with_indicators(estimator, columns, parts, at))
+    return with_indicators(estimator, columns, parts, at)
 
 
 def _kept(estimator: Any) -> list[int]:
@@ -52,17 +51,17 @@ def _kept(estimator: Any) -> list[int]:
 
 
 @converts("MissingIndicator")
-def indicators(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def indicators(estimator: Any, columns: Columns, at: Converting) -> Columns:
     """MissingIndicator: 1 where a value is missing, for the columns in which one was, or all."""
     chosen = columns.take(estimator.features_.tolist())
     found = [_gaps(part, estimator.missing_values) for part in _by_kind(chosen, np.float64)]
-    return Answer(table=Columns((column_stack(found),) if found else ()))
+    return Columns((column_stack(found),) if found else ())
 
 
 def with_indicators(imputer: Any, columns: Columns, parts: list[Var], at: Converting) -> Columns:
     """What an imputer made of columns, and behind it the indicators that it may add."""
     if imputer.add_indicator:
-        added = indicators(imputer.indicator_, columns, at).required("table").parts
+        added = indicators(imputer.indicator_, columns, at).parts
         parts = [*parts, *(each.astype(at.float_dtype(columns)) for each in added)]
     return Columns(tuple(parts))
 
@@ -133,7 +132,7 @@ def _is_nan(value: Any) -> bool:
 
 
 @converts("IterativeImputer")
-def filled_in_rounds(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def filled_in_rounds(estimator: Any, columns: Columns, at: Converting) -> Columns:
     """IterativeImputer: the first values, then what the estimators of fit say, one by one."""
     if estimator.sample_posterior:
         refuse(
@@ -154,7 +153,7 @@ def filled_in_rounds(estimator: Any, columns: Columns, at: Converting) -> Answer
     if not any(rounded_columns(columns)):
         for part, mask in zip(table, missing, strict=True):
             part.imputed = mask
-    return Answer(table=with_indicators(estimator, columns, table, at))
+    return with_indicators(estimator, columns, table, at)
 
 
 def _first(estimator: Any, columns: Columns, at: Converting) -> Columns:

@@ -7,17 +7,17 @@ often give equal distances: of those, rows that come first are nearer, as parity
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modelkit.convert.equals import coarse
+from modelkit.convert.estimators.converting import Converting
 from modelkit.convert.estimators.impute import gaps, with_indicators
 from modelkit.convert.estimators.neighbors import inverse
 from modelkit.convert.estimators.origins import rounded_columns
 from modelkit.convert.estimators.scaling import added_in, lanes
 from modelkit.convert.estimators.tensors import (
-    Answer,
     Columns,
     Var,
     converts,
@@ -29,14 +29,11 @@ from modelkit.convert.estimators.tensors import (
     width,
 )
 
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
-
 USUAL = {"metric": "'nan_euclidean'", "weights": "'uniform' or 'distance'"}
 
 
 @converts("KNNImputer")
-def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def filled(estimator: Any, columns: Columns, at: Converting) -> Columns:
     """KNNImputer: only rows with a gap are compared with the rows of fit."""
     for option, usual in USUAL.items():
         if callable(getattr(estimator, option)):
@@ -53,7 +50,7 @@ def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
         table = np.where(held, table, 0.0) if kept else table[:, np.flatnonzero(held)]
     elif not any(rounded_columns(columns)):
         table.imputed = gaps(rows, estimator.missing_values)
-    return Answer(table=with_indicators(estimator, columns, [table], at))
+    return with_indicators(estimator, columns, [table], at)
 
 
 def _filled(estimator: Any, rows: Var) -> Var:

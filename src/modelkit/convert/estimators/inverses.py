@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
+from modelkit.convert.estimators.converting import Converting
 from modelkit.convert.estimators.functions import applied
 from modelkit.convert.estimators.quantiles import back_from_quantiles
 from modelkit.convert.estimators.tensors import (
@@ -19,10 +21,6 @@ from modelkit.convert.estimators.tensors import (
     width,
 )
 from modelkit.errors import ConversionError
-
-if TYPE_CHECKING:
-    from modelkit._internal.arrays import Array
-    from modelkit.convert.estimators.converting import Converting
 
 
 @converts("TransformedTargetRegressor")

@@ -70,20 +70,12 @@ def kernel(estimator: Any, x: Any, known: Any, options: Options) -> Any:
     return KERNELS[name](x, known, given)
 
 
-def _linear(x: Any, known: Array, options: Options) -> Any:
-    return x @ known.T
-
-
 def _shifted(x: Any, known: Array, options: Options) -> Any:
     return x @ known.T * options["gamma"] + options["coef0"]
 
 
 def _polynomial(x: Any, known: Array, options: Options) -> Any:
     return _shifted(x, known, options) ** options["degree"]
-
-
-def _sigmoid(x: Any, known: Array, options: Options) -> Any:
-    return np.tanh(_shifted(x, known, options))
 
 
 def _radial(x: Any, known: Array, options: Options) -> Any:
@@ -98,10 +90,6 @@ def _cosine(x: Any, known: Array, options: Options) -> Any:
     return over_norm(x, "l2") @ normalize(known).T
 
 
-def _laplacian(x: Any, known: Array, options: Options) -> Any:
-    return np.exp(METRICS["manhattan"](x, known, options) * -options["gamma"])
-
-
 @of_doubles("RBFSampler")
 def radial_waves(estimator: Any, x: Any) -> Any:
     """RBFSampler: the cosine of products with random directions."""
@@ -111,10 +99,12 @@ def radial_waves(estimator: Any, x: Any) -> Any:
 
 KERNELS: dict[str, Callable[[Any, Array, Options], Any]] = {
     "cosine": _cosine,
-    "laplacian": _laplacian,
-    "linear": _linear,
+    "laplacian": lambda x, known, options: np.exp(
+        METRICS["manhattan"](x, known, options) * -options["gamma"]
+    ),
+    "linear": lambda x, known, _: x @ known.T,
     "poly": _polynomial,
     "polynomial": _polynomial,
     "rbf": _radial,
-    "sigmoid": _sigmoid,
+    "sigmoid": lambda *given: np.tanh(_shifted(*given)),
 }

@@ -6,12 +6,13 @@ The library itself is not imported.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.categories import Sets, codes_of, read_by
+from modelkit.convert.estimators.converting import Converting
 from modelkit.convert.estimators.forests import mean
 from modelkit.convert.estimators.lookup import looked_up
 from modelkit.convert.estimators.scaling import within
@@ -34,10 +35,6 @@ from modelkit.convert.estimators.tensors import (
     width,
 )
 from modelkit.convert.estimators.trees import Forest, by_tree, joined_forests, of_branches, sum_from
-from modelkit.errors import ConversionError
-
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
 
 FURTHEST = 1e300  # of a sum of linear leaves: the sigmoid of any number as large is 0 or 1
 
@@ -59,6 +56,7 @@ PROBABLE = ("binary", "cross_entropy", "multiclass", "multiclassova")
 
 
 ENDLESS = 1e300
+NO_GRAPH = " cannot be converted; use format='joblib'"
 BY_SET = 1  # a bit of what kind a split is; the next one is whether a missing value goes left
 ZERO_MISSING = 1  # what the bits behind say; 0 is for none
 FLOATS = ("threshold", "leaf_value", "leaf_const", "leaf_coeff")
@@ -90,7 +88,7 @@ def boosted(estimator: Any, columns: Columns, at: Converting) -> Answer:
         answer = linked(answer[:, [1]], *answer.margin) if pair else answer
         return Answer(prediction=answer if outputs > 1 else flat(answer))
     if objective[0] not in PROBABLE:
-        raise _refused(f"objective={objective[0]!r} of a classifier", estimator)
+        refuse(estimator, f" with objective={objective[0]!r} of a classifier{NO_GRAPH}")
     # Raw scores of a forest are not averaged in the source.
     decision = added[:, 1] if pair else added
     return Answer(place=largest(answer), probabilities=answer, decision=decision)
@@ -115,15 +113,8 @@ def _linked(raw: Var, objective: list[str], estimator: Any, *, pair: bool) -> Va
     if kind == "cross_entropy_lambda":
         return np.log1p(np.exp(raw))
     if kind not in IDENTITY:
-        raise _refused(f"objective={kind!r}", estimator)
+        refuse(estimator, f" with objective={kind!r}{NO_GRAPH}")
     return raw
-
-
-def _refused(what: str, estimator: Any) -> ConversionError:
-    name = type(estimator).__name__
-    return ConversionError(
-        f"{name} with {what} cannot be converted; use format='joblib'", step=name
-    )
 
 
 def _sum(
@@ -205,9 +196,9 @@ def _without_zeros(rows: Var, place: dict[int, int], trees: list[Arrays], estima
     if not len(zeros):
         return rows
     if np.isin(feature[by_number & ~is_zero], zeros).any():
-        raise _refused("zero_as_missing in some of its trees", estimator)
+        refuse(estimator, f" with zero_as_missing in some of its trees{NO_GRAPH}")
     if _has_linear_leaves(trees):
-        raise _refused("linear_tree and zero_as_missing", estimator)
+        refuse(estimator, f" with linear_tree and zero_as_missing{NO_GRAPH}")
     bound = np.full((1, width(rows)), -1.0)
     bound[0, [place[each] for each in zeros.tolist()]] = ZERO
     return np.where(np.abs(rows) <= bound, np.nan, rows)

@@ -25,6 +25,9 @@ from modelkit.convert.estimators.tensors import (
     softmax,
 )
 
+# Options by which each class is scored against all others.
+AGAINST_REST = (("loss", "log_loss"), ("multi_class", "ovr"), ("solver", "liblinear"))
+
 
 def _scores(estimator: Any, x: Any) -> Any:
     weights = _coefficients(estimator)
@@ -137,13 +140,9 @@ def _coefficients(estimator: Any) -> Array:
 def _likely(estimator: Any, scores: Any, *, two: bool) -> Any:
     if not hasattr(estimator, "predict_proba"):
         return None
-    loss = getattr(estimator, "loss", "")
-    if loss == "modified_huber":
+    if getattr(estimator, "loss", "") == "modified_huber":
         return _by_distance(scores, two=two)
-    against_rest = loss == "log_loss" or "ovr" in (
-        getattr(estimator, "multi_class", ""),
-        _rule_of(estimator),
-    )
+    against_rest = any(getattr(estimator, option, "") == value for option, value in AGAINST_REST)
     return softmax(scores) if two or not against_rest else shares(logistic(scores))
 
 
@@ -151,7 +150,3 @@ def _by_distance(scores: Any, *, two: bool) -> Any:
     """Scores from -1 to 1 as probabilities from 0 to 1."""
     share = (np.clip(scores, -1.0, 1.0) + 1.0) / 2.0
     return complement(share[:, [1]]) if two else shares(share)
-
-
-def _rule_of(estimator: Any) -> str:
-    return "ovr" if getattr(estimator, "solver", "") == "liblinear" else ""

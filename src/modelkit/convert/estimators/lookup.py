@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.convert.estimators.converting import Converting
 from modelkit.convert.estimators.tensors import STRING, Columns, Var, ml, refuse
 from modelkit.signature.cast import MISSING, is_missing
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from modelkit.convert.estimators.converting import Converting
 
 Lookup = Callable[[Any, Any], Any]  # of the value of each category, and another for all else
 

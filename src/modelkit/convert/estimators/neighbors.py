@@ -20,6 +20,7 @@ from modelkit.convert.estimators.rows import of_doubles
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
+    Var,
     affine,
     converts,
     flat,
@@ -233,13 +234,13 @@ def _within(estimator: Any, x: Any) -> Any:
 
 
 @converts("KNeighborsTransformer")
-def neighbor_columns(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def neighbor_columns(estimator: Any, columns: Columns, at: Converting) -> Var:
     """KNeighborsTransformer: a column for each row of fit, of distances or 1 for the neighbours."""
     apart = estimator.mode == "distance"
     x = columns.matrix(np.float64)
     places, distances = closest(estimator, x, estimator.n_neighbors + apart)
     numbers = distances if apart else (distances >= 0.0).astype(np.float64)
-    return Answer(table=at.table_of(NonZeros(places, numbers, len(estimator._fit_X))))
+    return at.table_of(NonZeros(places, numbers, len(estimator._fit_X)))
 
 
 @of_doubles("RadiusNeighborsTransformer")

@@ -83,10 +83,7 @@ def local_factor(estimator: Any, x: Any) -> Answer:
     places, distances = closest(estimator, x, count)
     reach = estimator._distances_fit_X_[:, count - 1]
     reached = np.maximum(distances, gathered(reach, places))
-    ratios = np.mean(gathered(estimator._lrd, places) / _density(reached), axis=1)
+    # The source keeps the mean of distances off 0.
+    density = 1.0 / (np.mean(reached, axis=1, keepdims=True) + 1e-10)
+    ratios = np.mean(gathered(estimator._lrd, places) / density, axis=1)
     return detected(estimator, shown(x), -ratios)
-
-
-def _density(reached: Any) -> Any:
-    """(n, 1): one over the mean of distances, which the source keeps off 0."""
-    return 1.0 / (np.mean(reached, axis=1, keepdims=True) + 1e-10)

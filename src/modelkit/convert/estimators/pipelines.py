@@ -10,11 +10,13 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.asking import allowed_to_fail, asking
+from modelkit.convert.estimators.converting import Converting
 from modelkit.convert.estimators.lookup import looked_up
 from modelkit.convert.estimators.origins import origins, rounded_columns
 from modelkit.convert.estimators.selection import is_selector, kept
@@ -25,12 +27,7 @@ from modelkit.convert.parity.rows import column_in, dtypes_in, replaced
 from modelkit.convert.steps import does_nothing, found_by_search
 from modelkit.errors import ConversionError
 
-if TYPE_CHECKING:
-    from modelkit._internal.arrays import Array
-    from modelkit.convert.estimators.converting import Converting
-
 DROPPED = ("drop", None)
-KEPT = ("passthrough",)
 # What holds an estimator that answers for it, and where.
 HELD = {
     "FrozenEstimator": "estimator",
@@ -76,18 +73,18 @@ CSR_DEGREE = 3  # up to which products are made of the numbers that are stored
 
 
 @converts("Pipeline", "imblearn.Pipeline")
-def pipeline(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def pipeline(estimator: Any, columns: Columns, at: Converting) -> Answer | Columns:
     """Pipeline: each step gets what the one before it gives."""
     *before, (_, last) = estimator.steps
     for _, step in before:
         columns = transformed(step, columns, at)
-    if last in (*KEPT, None):
-        return Answer(table=columns)
+    if does_nothing(last):
+        return columns
     return at.answer(last, columns)
 
 
 @converts("ColumnTransformer")
-def columns(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def columns(estimator: Any, columns: Columns, at: Converting) -> Columns:
     """ColumnTransformer: parts over columns of their own, side by side."""
     places = estimator._transformer_to_input_indices  # no public way
     tables: list[Columns] = []
@@ -99,8 +96,7 @@ def columns(estimator: Any, columns: Columns, at: Converting) -> Answer:
         if np.isscalar(spec):  # which gives a part a column as a vector
             given = replace(given, ask=partial(_vector, columns, chosen[0]))
         tables.append(_weighted(estimator, name, transformed(step, given, at), at))
-    sparse = bool(tables) and estimator.sparse_output_
-    return Answer(table=hstack(tables, sparse=sparse))
+    return hstack(tables, sparse=bool(tables) and estimator.sparse_output_)
 
 
 def _vector(columns: Columns, place: int) -> Any:
@@ -112,15 +108,14 @@ def _vector(columns: Columns, place: int) -> Any:
 
 
 @converts("FeatureUnion")
-def union(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def union(estimator: Any, columns: Columns, at: Converting) -> Columns:
     """FeatureUnion: parts over all columns, side by side."""
     tables: list[Columns] = []
     for name, step in estimator.transformer_list:
         if step in DROPPED:
             continue
         tables.append(_weighted(estimator, name, transformed(step, columns, at), at))
-    sparse = any(table.stored is not None for table in tables)
-    return Answer(table=hstack(tables, sparse=sparse))
+    return hstack(tables, sparse=any(table.stored is not None for table in tables))
 
 
 def _weighted(estimator: Any, name: str, table: Columns, at: Converting) -> Columns:
@@ -187,7 +182,8 @@ def _own_rows(step: Any, columns: Columns, count: int) -> Any:
 
 
 def _transformed(step: Any, columns: Columns, at: Converting) -> Columns:
-    inner = found_by_search(getattr(step, "estimator", step) if _is_frozen(step) else step)
+    frozen = type(step).__name__ == "FrozenEstimator"
+    inner = found_by_search(step.estimator if frozen else step)
     if inner is not step:
         return transformed(inner, columns, at)
     if hasattr(step, "steps"):
@@ -201,10 +197,6 @@ def _transformed(step: Any, columns: Columns, at: Converting) -> Columns:
     if table is columns or table.stored is not None:
         return table
     return replace(table, stored=_stored(step, columns, table, at))
-
-
-def _is_frozen(step: Any) -> bool:
-    return type(step).__name__ == "FrozenEstimator"
 
 
 def _stored(step: Any, columns: Columns, table: Columns, at: Converting) -> Columns | str | None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
+from modelkit.convert.estimators.converting import Converting
 from modelkit.convert.estimators.tensors import Columns, converts
 from modelkit.errors import ConversionError
-
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
 
 VECTOR = (
     "its answer to one row alone has another shape than that to several; use PCA or TruncatedSVD"

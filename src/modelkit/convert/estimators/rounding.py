@@ -15,6 +15,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.convert.dtypes import dtypes_of
 from modelkit.convert.parity.rows import at, column_in, dtypes_in, numbers_in, replaced
+from modelkit.convert.tables import dense
 
 ASKED_ROWS = 1024  # of a step, in float32 and in float64
 LAST_BITS = 2.0**-49  # of a column's largest threshold: by how much it may be rounded otherwise
@@ -62,7 +63,7 @@ def dtypes_if_rounded_once(step: Any, rows: Any) -> list[np.dtype[Any]] | None:
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            narrow, wide = (_dense(step.transform(each)) for each in (given, widened))
+            narrow, wide = (dense(step.transform(each)) for each in (given, widened))
     except Exception:  # whatever a step says of rows that it has not seen
         return None
     for place, dtype in enumerate(dtypes_in(narrow)):
@@ -89,7 +90,3 @@ def _varied(rows: Any) -> Any:
             if dtype == np.float32
         },
     )
-
-
-def _dense(answer: Any) -> Any:
-    return answer.toarray() if hasattr(answer, "toarray") else answer

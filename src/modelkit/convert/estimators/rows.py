@@ -6,22 +6,13 @@ Given the `Rows` of a conversion, they write its graph.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cached_property, partial, wraps
 from typing import Any
 
 import numpy as np
 
 from modelkit.convert.estimators.converting import Converting
-from modelkit.convert.estimators.tensors import (
-    Answer,
-    Columns,
-    Function,
-    Traced,
-    Var,
-    affine,
-    converts,
-)
+from modelkit.convert.estimators.tensors import Columns, Function, Traced, Var, affine, converts
 
 
 class Rows(Traced):
@@ -63,13 +54,8 @@ def of_floats(*classes: str) -> Callable[[Function], Function]:
 def _converted(classes: Sequence[str], dtype_of: Callable[..., Any], formula: Function) -> Function:
     @converts(*classes)
     @wraps(formula)
-    def convert(estimator: Any, columns: Columns, at: Converting) -> Answer:
-        found = formula(estimator, Rows(columns, at, dtype_of(at, columns)))
-        answer = found if isinstance(found, Answer) else Answer(table=found)
-        table: Any = answer.table
-        if not isinstance(table, Traced):
-            return answer
-        return replace(answer, table=Columns((getattr(table, "matrix", table),)))
+    def convert(estimator: Any, columns: Columns, at: Converting) -> Any:
+        return formula(estimator, Rows(columns, at, dtype_of(at, columns)))
 
     return formula
 

@@ -8,16 +8,11 @@ from typing import Any
 import numpy as np
 
 from modelkit.convert.estimators.rows import Rows, is_sparse, of_doubles, of_floats, shown
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, flat, norms, row_sums, total
+from modelkit.convert.estimators.tensors import flat, norms, row_sums, total
 
 SMALL_NORM = 10 * float(np.finfo(np.float64).eps)  # norms below count as 1 for scikit-learn
 MOST_ADDED = 32  # columns whose squares are added up one by one
 SMALLEST = float(np.nextafter(0, 1))  # of a sparse table none but 0
-
-
-def one_table(numbers: Var) -> Answer:
-    """What a transformer answers that gives one matrix."""
-    return Answer(table=Columns((numbers,)))
 
 
 @of_floats("StandardScaler")

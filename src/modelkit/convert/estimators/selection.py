@@ -36,9 +36,9 @@ def kept(estimator: Any, columns: Columns) -> Columns:
     "SequentialFeatureSelector",
     "VarianceThreshold",
 )
-def selected(estimator: Any, columns: Columns, _: Any) -> Answer:
+def selected(estimator: Any, columns: Columns, _: Any) -> Columns:
     """A selector that only transforms."""
-    return Answer(table=kept(estimator, columns))
+    return kept(estimator, columns)
 
 
 @converts("RFE", "RFECV")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -240,6 +240,15 @@ class Answer:
                 "with format='joblib'"
             )
         return found
+
+
+def answer_of(found: Any) -> Answer:
+    """What a converter gives: an Answer, or the table of a transformer."""
+    answer = found if isinstance(found, Answer) else Answer(table=found)
+    table: Any = answer.table
+    if not isinstance(table, Traced):
+        return answer
+    return replace(answer, table=Columns((getattr(table, "matrix", table),)))
 
 
 def argument(spec: TensorSpec) -> Var:

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from modelkit.convert.estimators.converting import NonZeros
-from modelkit.convert.estimators.tensors import (
-    Answer,
-    Columns,
-    Var,
-    converts,
-    gathered,
-    norms,
-    refuse,
-)
+from modelkit.convert.estimators.converting import Converting, NonZeros
+from modelkit.convert.estimators.tensors import Columns, Var, converts, gathered, norms, refuse
 from modelkit.errors import ConversionError, SignatureError
 from modelkit.runtimes.terms.terms import Terms
 from modelkit.runtimes.terms.vectorizer import Vectorizer
-
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
 
 FUNCTIONS = ("tokenizer", "preprocessor", "analyzer", "strip_accents")  # options that may be code
 
 
 @converts("CountVectorizer", "TfidfVectorizer")
-def counts(vectorizer: Any, columns: Columns, at: Converting) -> Answer:
+def counts(vectorizer: Any, columns: Columns, at: Converting) -> Var:
     """CountVectorizer and TfidfVectorizer: the weight of each term that a text holds."""
     terms, numbers = at.counted(terms_of(vectorizer, _column_of(vectorizer, columns)))
     if vectorizer.binary or np.dtype(vectorizer.dtype).kind == "b":
@@ -36,18 +25,18 @@ def counts(vectorizer: Any, columns: Columns, at: Converting) -> Answer:
     transformer = getattr(vectorizer, "_tfidf", None)
     if transformer is not None:
         found = _weighed(transformer, found)
-    return Answer(table=at.table_of(found))
+    return at.table_of(found)
 
 
 @converts("HashingVectorizer")
-def hashes(vectorizer: Any, columns: Columns, at: Converting) -> Answer:
+def hashes(vectorizer: Any, columns: Columns, at: Converting) -> Var:
     """HashingVectorizer: what Python sums up in the columns that hashes of terms choose."""
     terms, numbers = at.counted(terms_of(vectorizer, _column_of(vectorizer, columns)))
     if vectorizer.norm is not None:
         numbers = _over_norm(numbers, vectorizer.norm)
     if np.dtype(vectorizer.dtype) != np.float64:
         numbers = numbers.astype(np.float32).astype(np.float64)
-    return Answer(table=at.table_of(NonZeros(terms, numbers, vectorizer.n_features)))
+    return at.table_of(NonZeros(terms, numbers, vectorizer.n_features))
 
 
 def _column_of(vectorizer: Any, columns: Columns) -> str:
@@ -63,13 +52,13 @@ def _column_of(vectorizer: Any, columns: Columns) -> str:
 
 
 @converts("TfidfTransformer")
-def weights(transformer: Any, columns: Columns, at: Converting) -> Answer:
+def weights(transformer: Any, columns: Columns, at: Converting) -> Var:
     """TfidfTransformer: counts as it weighs them."""
     nonzeros = columns.parts[0].nonzeros if len(columns.parts) == 1 else None
     if nonzeros is not None:
-        return Answer(table=at.table_of(_weighed(transformer, nonzeros)))
+        return at.table_of(_weighed(transformer, nonzeros))
     idf = np.ravel(transformer.idf_) if transformer.use_idf else None
-    return Answer(table=Columns((_weigh(transformer, columns.matrix(np.float64), idf),)))
+    return _weigh(transformer, columns.matrix(np.float64), idf)
 
 
 def _weighed(transformer: Any, nonzeros: NonZeros) -> NonZeros:

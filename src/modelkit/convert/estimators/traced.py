@@ -92,8 +92,10 @@ class Traced(NDArrayOperatorsMixin, spox.Var):
             return op.unsqueeze(self, constant([axis], np.int64))
         if isinstance(part, slice):
             part = np.arange(self.shape[axis])[part]
-        fast = np.ndim(part) == 1 == axis == self.ndim - 1 and self.dtype != np.bool_
-        return _extracted(self, part) if fast else _taken(self, part, axis)
+        if np.ndim(part) == 1 == axis == self.ndim - 1 and self.dtype != np.bool_:
+            # Of many rows in a seventh of the time that Gather takes.
+            return ml.array_feature_extractor(self, constant(part, np.int64))
+        return op.gather(self, constant(part, np.int64), axis=axis)
 
     def __bool__(self) -> NoReturn:
         raise TypeError("a graph cannot branch: write numpy.where(condition, a, b)")
@@ -194,29 +196,8 @@ def _of_truths(function: Any) -> Callable[..., Any]:
     return lambda x, **named: function(x.astype(np.int32), **named).astype(np.bool_)
 
 
-def _concatenated(parts: Sequence[Any], axis: int = 0) -> Any:
-    return parts[0] if len(parts) == 1 else op.concat(alike(parts), axis=axis)
-
-
 def _transposed(x: Any, axes: Any = None) -> Any:
     return op.transpose(x, perm=axes or range(x.ndim)[::-1])
-
-
-def _padded(x: Any, by: Any, constant_values: Any) -> Any:
-    return op.pad(x, constant(np.ravel(by, "F"), np.int64), constant(constant_values, x.dtype))
-
-
-def _sorted(x: Any, axis: int = -1) -> Any:
-    return op.top_k(x, constant([x.shape[axis]], np.int64), axis=axis, largest=0)[0]
-
-
-def _taken(x: Any, places: Any, axis: int) -> Any:
-    return op.gather(x, constant(places, np.int64), axis=axis)
-
-
-def _extracted(matrix: Any, places: Any) -> Any:
-    """Some columns, of many rows in a seventh of the time that Gather takes."""
-    return ml.array_feature_extractor(matrix, constant(places, np.int64))
 
 
 def _where(condition: Any, *chosen: Any) -> Any:
@@ -232,17 +213,23 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.argmax: _placed("arg_max"),
     np.argmin: _placed("arg_min"),
     np.clip: lambda x, low, high: np.minimum(np.maximum(x, low), high),
-    np.concatenate: _concatenated,
+    np.concatenate: lambda parts, axis=0: (
+        parts[0] if len(parts) == 1 else op.concat(alike(parts), axis=axis)
+    ),
     np.linalg.norm: lambda x: np.sqrt(op.reduce_sum_square(x, keepdims=0)),
     np.max: _reduced("reduce_max"),
     np.mean: _reduced("reduce_mean"),
     np.min: _reduced("reduce_min"),
     np.prod: _reduced("reduce_prod"),
-    np.pad: _padded,
+    np.pad: lambda x, by, constant_values: op.pad(
+        x, constant(np.ravel(by, "F"), np.int64), constant(constant_values, x.dtype)
+    ),
     np.reshape: lambda x, shape: x.reshape(*np.atleast_1d(shape)),
-    np.sort: _sorted,
+    np.sort: lambda x, axis=-1: op.top_k(
+        x, constant([x.shape[axis]], np.int64), axis=axis, largest=0
+    )[0],
     np.sum: _reduced("reduce_sum"),
-    np.take: _taken,
+    np.take: lambda x, places, axis: op.gather(x, constant(places, np.int64), axis=axis),
     np.take_along_axis: lambda x, places, axis: op.gather_elements(x, places, axis=axis),
     np.transpose: _transposed,
     np.where: _where,

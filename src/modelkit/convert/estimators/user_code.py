@@ -64,6 +64,11 @@ FEW = 256  # values of a table whose numbers are tried
 FROZEN = "would be the same for ever in a graph; pass it as a column of the rows"
 
 
+OF_TIMES = (
+    "Timestamp", "to_datetime", "Period", "DatetimeIndex", "date_range", "bdate_range", "period_range",
+)  # fmt: skip
+
+
 class Module:
     """A module as a followed function sees it."""
 
@@ -179,11 +184,6 @@ def _frame(kind: Any) -> Callable[..., Any]:
     return followed
 
 
-def _times_of(pandas: Any) -> tuple[Any, ...]:
-    ranges = (pandas.date_range, pandas.bdate_range, pandas.period_range)
-    return (pandas.Timestamp, pandas.to_datetime, pandas.Period, pandas.DatetimeIndex, *ranges)
-
-
 def known_of_pandas(pandas: Any) -> list[tuple[Any, Any]]:
     """What a followed function finds in place of functions and classes of pandas."""
     if pandas is None:
@@ -196,7 +196,7 @@ def known_of_pandas(pandas: Any) -> list[tuple[Any, Any]]:
         (pandas.concat, _moved(pandas.concat)),
         (pandas.cut, cut),
         (pandas.get_dummies, lambda *_, **__: stop("pandas.get_dummies: use OneHotEncoder")),
-        *((each, Class(each, _moment(each))) for each in _times_of(pandas)),
+        *((each, Class(each, _moment(each))) for each in (getattr(pandas, at) for at in OF_TIMES)),
     ]
 
 
@@ -456,7 +456,9 @@ def unchanging() -> Iterator[None]:
 
     def at_event(frame: Any, event: str, called: Any) -> None:
         caller = frame if event == "c_call" else frame.f_back
-        if event not in ("call", "c_call") or caller is None or _of_library_in(caller):
+        if event not in ("call", "c_call") or caller is None:
+            return
+        if str(caller.f_globals.get("__name__")).partition(".")[0] in LIBRARIES:
             return
         name = ""
         if event == "c_call" and _is_changing(called):
@@ -480,7 +482,3 @@ def _of_collector(frame: Any) -> bool:
     while frame is not None and frame.f_code not in codes:
         frame = frame.f_back
     return frame is not None
-
-
-def _of_library_in(frame: Any) -> bool:
-    return str(frame.f_globals.get("__name__")).partition(".")[0] in LIBRARIES

@@ -7,11 +7,12 @@ it takes.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.convert.estimators.converting import Converting
 from modelkit.convert.estimators.forests import forest_of, is_tree, leaves_of, mean
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -29,9 +30,6 @@ from modelkit.convert.estimators.tensors import (
 )
 from modelkit.convert.estimators.trees import sum_of_leaves
 from modelkit.errors import ConversionError
-
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
 
 
 @converts("VotingClassifier", "VotingRegressor")

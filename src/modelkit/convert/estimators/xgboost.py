@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.categories import Sets, codes_of, read_by
+from modelkit.convert.estimators.converting import Converting
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -25,6 +26,7 @@ from modelkit.convert.estimators.tensors import (
     flat,
     largest,
     linked,
+    refuse,
 )
 from modelkit.convert.estimators.trees import (
     Forest,
@@ -34,9 +36,6 @@ from modelkit.convert.estimators.trees import (
     sum_of_vectors,
 )
 from modelkit.errors import ConversionError
-
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
 
 LINKS = {
     "reg:squarederror": "identity",
@@ -73,7 +72,14 @@ LOGITS = ("binary:logistic", "reg:logistic")  # whose intercept is written as a 
 def boosted(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """XGBClassifier, XGBRegressor, XGBRanker, and the forests of the library."""
     learner = json.loads(estimator.get_booster().save_raw("json"))["learner"]
-    link = _link_of(learner, type(estimator).__name__)
+    objective = learner["objective"]["name"]
+    if objective not in LINKS:
+        refuse(
+            estimator,
+            f" with objective={objective!r} cannot be converted, for its link is not known; save the "
+            "model with format='joblib'",
+        )
+    link = LINKS[objective]
     base = _intercept(learner)
     if learner["gradient_booster"]["name"] == "gblinear":
         margin = _linear(_numbers(columns, estimator), learner, base)
@@ -84,18 +90,6 @@ def boosted(estimator: Any, columns: Columns, at: Converting) -> Answer:
     answer = _linked(margin, link)
     single = len(base) == 1 or link == "largest"
     return Answer(prediction=flat(answer) if single else answer)
-
-
-def _link_of(learner: dict[str, Any], step: str) -> str:
-    """The link of an objective. Raises ConversionError for one that is not known."""
-    objective = learner["objective"]["name"]
-    if objective not in LINKS:
-        raise ConversionError(
-            f"{step} with objective={objective!r} cannot be converted, for its link is not known; save the "
-            "model with format='joblib'",
-            step=step,
-        )
-    return LINKS[objective]
 
 
 def _intercept(learner: dict[str, Any]) -> Array:

@@ -152,7 +152,12 @@ def _nullable(questions: Questions, columns: dict[str, Column]) -> set[str]:
     """
     gone = {name for name, values in questions.rows.items() if gaps(values).any()}
     found: dict[str, Differences] = {}
-    verdicts = _verdicts(questions, _taking_gaps(questions, gone), _missing, found)
+    verdicts = _verdicts(
+        questions,
+        _taking_gaps(questions, gone),
+        lambda _, values: blank(values, slice(None)),
+        found,
+    )
     for name, verdict in verdicts.items():
         if verdict == DISAGREES and name in gone:
             where = f"rows where {name!r} is missing, as it is in the example"
@@ -164,10 +169,6 @@ def _nullable(questions: Questions, columns: dict[str, Column]) -> set[str]:
     if is_native(questions.source):  # other gaps than those of the example it refuses by itself
         agreeing += [name for name in gone if verdicts.get(name) == REFUSED]
     return set(agreeing)
-
-
-def _missing(_: str, values: Array) -> Array:
-    return blank(values, slice(None))
 
 
 def _dtypes(questions: Questions) -> dict[str, Any]:
@@ -189,10 +190,6 @@ def _taking_gaps(questions: Questions, gone: set[str]) -> list[str]:
     return sorted(taking, key=lambda name: name not in gone)
 
 
-def _infinite(_: str, values: Array) -> Array:
-    return np.resize([np.inf, -np.inf], len(values))
-
-
 def _finite(questions: Questions, columns: dict[str, Column], nullable: set[str]) -> set[str]:
     """The columns that may be missing and refuse infinities.
 
@@ -207,7 +204,9 @@ def _finite(questions: Questions, columns: dict[str, Column], nullable: set[str]
         for name, column in columns.items()
         if name in nullable and column.dtype not in (*AS_OBJECTS, *TIMES)
     ]
-    verdicts = _verdicts(questions, numbers, _infinite, {})
+    verdicts = _verdicts(
+        questions, numbers, lambda _, values: np.resize([np.inf, -np.inf], len(values)), {}
+    )
     return {name for name, verdict in verdicts.items() if verdict != AGREES}
 
 

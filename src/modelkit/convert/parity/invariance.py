@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from modelkit._internal.arrays import Array
 from modelkit.convert.parity.compare import Answers, Differences, compare, merge, tolerance
 from modelkit.convert.source import Source, is_native
 from modelkit.model.model import Model
@@ -62,19 +61,13 @@ def _worst_of_sizes(
     for size in smaller:
         first = min(total, size * runs)
         joined = _in_parts(model, feeds, first, size, axes)
-        expected = _first(whole, first, axes)
+        expected = {name: whole[name].take(range(first), axis) for name, axis in axes.items()}
         if any(joined[name].shape != expected[name].shape for name in axes):
             return None
         found = compare(expected, joined, *tolerance(source))
         worst.wrong = np.append(worst.wrong, found.wrong)
         merge(worst, found)
     return worst
-
-
-def _first(answers: Answers, count: int, axes: Mapping[str, int]) -> Answers:
-    """The answers to the first rows."""
-    places = np.arange(count)
-    return {name: answers[name].take(places, axis) for name, axis in axes.items()}
 
 
 def _in_parts(
@@ -84,13 +77,9 @@ def _in_parts(
     parts: list[Answers] = []
     for start in range(0, total, size):
         places = np.arange(start, min(start + size, total))
-        parts.append(model.run(_named(model, model.signature.take(feeds, places))))
+        some = model.signature.take(feeds, places)
+        parts.append(model.run(model.signature.columns(some)))  # which coerces them to the same
     joined = {}
     for name, axis in axes.items():
         joined[name] = np.concatenate([part[name] for part in parts], axis)
     return joined
-
-
-def _named(model: Model, feeds: Feeds) -> dict[str, Array]:
-    """Feeds in a form that `run` coerces back to themselves."""
-    return model.signature.columns(feeds)

@@ -21,9 +21,6 @@ THRESHOLD_ROWS = 2048
 ENDLESS = 1e38  # CatBoost writes an infinity as the largest float32
 ZERO = 1e-34  # LightGBM writes zero as a threshold of 1e-35, and numbers below that are zero to it
 FLOAT = 1  # the element type of float32
-INT = 2  # the type of an attribute that is one whole number
-SMALL = 4096  # numbers of a constant, whose shape alone is of interest
-EQUAL = 4  # modes of TreeEnsemble from here on compare by equality
 
 
 def numeric(source: Source, rows: Columns, kinds: str) -> list[str]:
@@ -48,7 +45,7 @@ def at_thresholds(source: Source, rows: Columns) -> Columns | None:
     """
     if isinstance(source.rows, dict):
         return None
-    columns, values, single, ordered = _splits(source.proto, source.signature)
+    columns, values, single = _splits(source.proto, source.signature)
     names = list(rows)
     numbers = [names.index(name) for name in numeric(source, rows, "iuf")]
     size = np.abs(values)
@@ -66,8 +63,6 @@ def at_thresholds(source: Source, rows: Columns) -> Columns | None:
     places[:most] = usable[np.linspace(0, len(usable) - 1, most).astype(int)]
     side[:most] = 1 - (places[:most] + 1) % 3
     columns = columns[places]
-    # A split by equality is of a category's code, and has no values next to it.
-    side = side * ordered[places]
     beside = _beside(values[places], side, single[places])
     found: Columns = at(rows, (number + number // cases) % count(rows))
     for column in np.unique(columns).tolist():
@@ -86,19 +81,18 @@ def _beside(values: Array, side: Array, single: Array) -> Array:
 
 
 def _splits(proto: onnx.ModelProto, signature: Signature) -> tuple[Array, ...]:
-    """The columns and thresholds of splits on columns of the inputs, and what each compares by.
+    """The columns and thresholds of splits on columns of the inputs, and whether each compares in float32."""
+    from onnx import numpy_helper
 
-    That is whether it compares in float32, and whether by order.
-    """
-    found: list[tuple[Array, ...]] = [tuple(np.zeros(0, kind) for kind in (int, float, bool, bool))]
+    found: list[tuple[Array, ...]] = [tuple(np.zeros(0, kind) for kind in (int, float, bool))]
     read = _columns_read(proto, signature)
     for node in proto.graph.node:
         if _is_ensemble(node) and node.input[0] in read:
-            places, single = read[node.input[0]]
-            columns, values, ordered = _of_node(node)
-            given = places[columns] >= 0
-            split = (places[columns], values, single[columns], ordered)
-            found.append(tuple(each[given] for each in split))
+            given = {attribute.name: attribute for attribute in node.attribute}
+            places, single = read[node.input[0]][:, given["nodes_featureids"].ints]
+            values = numpy_helper.to_array(given["nodes_splits"].t).astype(np.float64)
+            split = (places, values, single.astype(bool))
+            found.append(tuple(each[places >= 0] for each in split))
     return tuple(map(np.concatenate, zip(*found, strict=True)))
 
 
@@ -111,93 +105,52 @@ def _is_ensemble(node: onnx.NodeProto) -> bool:
     return bool(node.op_type.startswith("TreeEnsemble"))
 
 
-def _columns_read(proto: onnx.ModelProto, signature: Signature) -> dict[str, tuple[Array, Array]]:
-    """For each tensor of columns: the positions of these columns in the rows, and whether in float32.
+def _columns_read(proto: onnx.ModelProto, signature: Signature) -> dict[str, Array]:
+    """For each tensor of columns, (2, columns): their places in the rows, and 1 for those in float32.
 
     The place of a column that was computed is -1.
     """
     from onnx import numpy_helper
 
     widths = _widths(proto)
-    single = {each.name: each.type.tensor_type.elem_type == FLOAT for each in proto.graph.input}
     constants = {each.name: each for each in proto.graph.initializer}
-    read: dict[str, tuple[Array, Array]] = {}
+    read: dict[str, Array] = {}
     start = 0
     for spec in signature.inputs:
-        places = np.arange(start, start + len(spec.columns))
+        its = np.arange(start, start + len(spec.columns))
         start += len(spec.columns)
-        read[spec.name] = places, np.full(len(places), single.get(spec.name, False))
+        read[spec.name] = np.stack([its, np.full_like(its, spec.dtype == "float32")])
     for node in proto.graph.node:
         known = [name for name in node.input if name in read]
         if not known:
             continue
-        places, narrow = read[known[0]]
+        found = read[known[0]]
         if node.op_type in ("Cast", "Identity"):
-            narrow = narrow | _narrows(node)
+            found = found | [
+                [0],
+                [any(each.name == "to" and each.i == FLOAT for each in node.attribute)],
+            ]
         elif node.op_type in ("ArrayFeatureExtractor", "Gather") and node.input[1] in constants:
-            at = numpy_helper.to_array(constants[node.input[1]]).ravel()
-            places, narrow = places[at], narrow[at]
+            found = found[:, numpy_helper.to_array(constants[node.input[1]]).ravel()]
         elif node.op_type == "Concat" and all(widths.get(name) for name in node.input):
-            computed = {name: _computed(widths[name]) for name in node.input}
-            parts = [read.get(name, computed[name]) for name in node.input]
-            places, narrow = (np.concatenate(each) for each in zip(*parts, strict=True))
+            parts = [read.get(name, np.tile([[-1], [0]], widths[name])) for name in node.input]
+            found = np.concatenate(parts, axis=1)
         elif node.op_type != "Where" or len(known) > 1:  # by which an imputer fills gaps
             continue
-        if widths.get(node.output[0]) == len(places):
-            read[node.output[0]] = places, narrow
+        if widths.get(node.output[0]) == found.shape[1]:
+            read[node.output[0]] = found
     return read
-
-
-def _computed(width: int) -> tuple[Array, Array]:
-    return np.full(width, -1), np.zeros(width, bool)
 
 
 def _widths(proto: onnx.ModelProto) -> dict[str, int]:
     """How many columns each matrix of a graph has, as far as that is known."""
-    import onnx
+    from modelkit.runtimes.proto import inferred
 
-    bare = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import)
-    bare.graph.input.extend(proto.graph.input)
-    bare.graph.initializer.extend(
-        each for each in proto.graph.initializer if np.prod(each.dims) < SMALL
-    )
-    for node in proto.graph.node:
-        small = [each for each in node.attribute if not _is_ensemble(node) or each.type == INT]
-        kept = onnx.NodeProto(op_type=node.op_type, domain=node.domain, attribute=small)
-        kept.input.extend(node.input)
-        kept.output.extend(node.output)
-        bare.graph.node.append(kept)
-    known = onnx.shape_inference.infer_shapes(bare).graph
-    found = {}
-    for value in (*known.input, *known.value_info):
-        sizes = value.type.tensor_type.shape.dim
-        if len(sizes) == 2:
-            found[value.name] = sizes[1].dim_value
-    return found
-
-
-def _narrows(node: onnx.NodeProto) -> bool:
-    """Whether a node casts to float32."""
-    return any(attribute.name == "to" and attribute.i == FLOAT for attribute in node.attribute)
-
-
-def _of_node(node: onnx.NodeProto) -> tuple[Array, Array, Array]:
-    """Column and threshold of the branches of an ensemble, and whether each compares by order."""
-    from onnx import numpy_helper
-
-    given = {attribute.name: attribute for attribute in node.attribute}
-    columns = np.array(given["nodes_featureids"].ints)
-    if node.op_type == "TreeEnsemble":
-        values = numpy_helper.to_array(given["nodes_splits"].t).astype(np.float64)
-        return columns, values, numpy_helper.to_array(given["nodes_modes"].t) < EQUAL
-    modes = np.array(given["nodes_modes"].strings)
-    split = modes != b"LEAF"
-    ordered = ~np.isin(modes, (b"BRANCH_EQ", b"BRANCH_NEQ"))
-    if "nodes_values_as_tensor" in given:
-        values = numpy_helper.to_array(given["nodes_values_as_tensor"].t).astype(np.float64)
-    else:
-        values = np.array(given["nodes_values"].floats)
-    return columns[split], values[split], ordered[split]
+    known = inferred(proto)
+    sizes = {
+        value.name: value.type.tensor_type.shape.dim for value in (*known.input, *known.value_info)
+    }
+    return {name: dims[1].dim_value for name, dims in sizes.items() if len(dims) == 2}
 
 
 def enlarged(source: Source, rows: Columns, by: float) -> Columns | None:

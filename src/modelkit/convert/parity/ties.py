@@ -40,13 +40,13 @@ def with_ties(own: Truth, chosen: Truth) -> Truth:
     def answers(rows: Any) -> Answers:
         plain = own(rows)
         found = chosen(rows)
-        differs = [_differ(plain[name], found[name]) for name in plain if name != DECISION]
+        differs = [differ(plain[name], found[name]) for name in plain if name != DECISION]
         return found | {TIES: np.any(differs, axis=0)}
 
     return answers
 
 
-def _differ(one: Array, other: Array) -> Array:
+def differ(one: Array, other: Array) -> Array:
     """Whether two answers to each row differ, (n,): numbers by more than the parity check lets pass."""
     differs = np.asarray(one != other)
     if one.dtype.kind == "f":
@@ -162,8 +162,7 @@ class _ChoosingWithin:
         wide = np.sqrt(radius**2 * (1.0 + AS_FAR) + rounding.max(initial=0.0))
         distances, places = original.radius_neighbors(X, wide)
         for at, near in enumerate(places):
-            apart = rows[at] - known[near]
-            exact = np.sqrt((apart * apart).sum(axis=1))
+            exact = _lengths(rows[at] - known[near])[:, 0]
             inside = exact <= radius * (1.0 + NEGLIGIBLE)
             own = distances[at]
             if _as_far(own, exact, rounding[at]).all():
@@ -184,7 +183,7 @@ def _chosen(original: Any, X: Any, count: int) -> tuple[Array, Array]:
     rows = np.asarray(X, np.float64)
     distances, places = original.kneighbors(X, min(count + 1, len(known)))
     if original.effective_metric_ in EUCLIDEAN:  # and perhaps made of products
-        exact = _from_differences(rows, known, places)
+        exact = np.hstack([_lengths(rows - known[place]) for place in places.T])
         distances = exact.astype(distances.dtype, copy=False)
     rounding = _rounding(original, rows, known)
     last = distances[:, count - 1 : count]
@@ -195,7 +194,7 @@ def _chosen(original: Any, X: Any, count: int) -> tuple[Array, Array]:
     step = max(1, ENTRIES // len(known))
     for start in range(0, len(asked), step):
         at = asked[start : start + step]
-        found, nearest = _by_rule(original, rows[at], known, count)
+        found, nearest = _by_rule(original, rows[at], count)
         own = np.sort(distances[at], axis=1)
         right = _as_far(found, own, rounding[at]).all(axis=1)
         distances[at[right]] = found[right]
@@ -203,18 +202,12 @@ def _chosen(original: Any, X: Any, count: int) -> tuple[Array, Array]:
     return distances, places
 
 
-def _from_differences(rows: Array, known: Array, places: Array) -> Array:
-    """The distances of rows, (n, d), to the rows of fit at their places, (n, count)."""
-    distances = np.empty(places.shape)
-    for rank, place in enumerate(places.T):
-        apart = rows - known[place]
-        distances[:, rank] = np.sqrt((apart * apart).sum(axis=1))
-    return distances
-
-
-def _by_rule(original: Any, rows: Array, known: Array, count: int) -> tuple[Array, Array]:
+def _by_rule(original: Any, rows: Array, count: int) -> tuple[Array, Array]:
     """Distances and places of the nearest rows of fit, (n, count) each, the nearest first."""
-    every = _distances(original, rows, known)
+    from modelkit.convert.estimators.distances import from_training  # it imports spox
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        every = from_training(original, rows)
     compared = every
     if original.effective_metric_ in EUCLIDEAN:
         compared = every * every
@@ -225,35 +218,6 @@ def _by_rule(original: Any, rows: Array, known: Array, count: int) -> tuple[Arra
     found = np.take_along_axis(every, places, axis=1)
     order = np.argsort(found, axis=1, kind="stable")
     return (np.take_along_axis(found, order, axis=1), np.take_along_axis(places, order, axis=1))
-
-
-def _distances(original: Any, rows: Array, known: Array) -> Array:
-    """(n, rows of fit): from the differences themselves, where the metric is one of differences."""
-    from sklearn.metrics import DistanceMetric, pairwise_distances
-
-    metric = original.effective_metric_
-    if metric == "nan_euclidean":
-        return _with_gaps(rows, known)
-    if metric in ("cosine", "sqeuclidean"):
-        return np.asarray(pairwise_distances(rows, known, metric=metric))
-    told = {}
-    if metric in ("minkowski", "seuclidean"):
-        told = original.effective_metric_params_
-    measure = DistanceMetric.get_metric(metric, **told)
-    return np.asarray(measure.pairwise(rows, known))
-
-
-def _with_gaps(rows: Array, known: Array) -> Array:
-    """Euclidean distances over the columns that both rows have, scaled up to all columns."""
-    squares = np.zeros((len(rows), len(known)))
-    both = np.zeros((len(rows), len(known)))
-    for own, other in zip(rows.T, known.T, strict=True):
-        apart = own[:, None] - other
-        both += ~np.isnan(apart)
-        squares += np.nan_to_num(apart) ** 2
-    with np.errstate(invalid="ignore", divide="ignore"):
-        means = squares / both
-    return np.asarray(np.sqrt(means * known.shape[1]))
 
 
 def _rounding(original: Any, rows: Array, known: Array) -> Array:

@@ -9,8 +9,6 @@ import pytest
 from helpers.kinds import diabetes
 from helpers.packages import saved
 from helpers.rows import ties
-from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
-from onnx.numpy_helper import from_array
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
 from sklearn.impute import SimpleImputer
@@ -19,13 +17,11 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-import modelkit as mk
 from modelkit.convert.estimators.tensors import Columns
 from modelkit.convert.parity.check import open_signature
 from modelkit.convert.parity.probes import at_thresholds
 from modelkit.convert.parity.rows import columns_of
 from modelkit.convert.sklearn import from_sklearn
-from modelkit.convert.source import Source
 from modelkit.errors import ParityError
 
 
@@ -66,32 +62,6 @@ def test_thresholds_are_tried_in_a_frame_with_texts_and_gaps(tmp_path):
         if not set(rows[name]) <= set(frame[name].where(frame[name].notna(), None))
     ]
     assert changed == ["a", "b"]
-
-
-def test_thresholds_of_older_ensembles_are_read_in_double():
-    inner = np.array([0.1, 0.0, 0.0])
-    node = make_node(
-        "TreeEnsembleRegressor",
-        ["X"],
-        ["y"],
-        domain="ai.onnx.ml",
-        nodes_featureids=[1, 0, 0],
-        nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"],
-        nodes_values_as_tensor=from_array(inner),
-    )
-    columns = tuple(mk.Column(name, "float64") for name in "ab")
-    spec = mk.TensorSpec("X", "float64", ("batch", 2), columns)
-    given = make_tensor_value_info("X", 11, ["batch", 2])
-    proto = make_model(
-        make_graph([node], "g", [given], []), opset_imports=[make_opsetid("ai.onnx.ml", 3)]
-    )
-    zeros = np.zeros((3, 2))
-    signature = mk.Signature((spec,), (mk.TensorSpec("y", "float64", ("batch",)),))
-    rows = at_thresholds(
-        Source(proto, signature, rows=zeros), dict(zip("ab", zeros.T, strict=True))
-    )
-    assert rows["a"][0] == 0.0
-    assert 0.1 in rows["b"]
 
 
 def test_rows_far_away_are_recorded_and_shown(tmp_path):
