@@ -16,7 +16,7 @@ from modelkit.convert.asking import check_fitted, place_of_last
 from modelkit.convert.dtypes import dtypes_of
 from modelkit.convert.example import Example, read_example
 from modelkit.convert.notes import Equivalents, Notes
-from modelkit.convert.outputs import Classes, Role, truth
+from modelkit.convert.outputs import Role, truth
 from modelkit.convert.parity.rows import spread
 from modelkit.convert.parity.ties import choosing, with_ties
 from modelkit.convert.source import Prefix, Source
@@ -95,21 +95,8 @@ def from_sklearn(
     example = read_example(estimator, given)
     trained = boosting.categories(estimator, example.rows)
     closed = _closed_categories(example, trained)
-    inputs, classes, conversion = _converted(example, numbers, trained, closed, converters)
-    # Times and texts that no node reads.
-    read = conversion.read | conversion.counted
-    example = example.without(
-        [spec.columns[0].name for spec in inputs if spec.dtype in APART and spec.name not in read]
-    )
-    inputs = [spec for spec in inputs if spec.columns[0].name not in example.ignored]
-    proto, structures, texts = conversion.graph(spec.name for spec in inputs)
-    signature = Signature(
-        tuple(inputs),
-        conversion.specs,
-        classes=classes,
-        ignored=example.ignored,
-        refusals=tuple(reason for _, reason in conversion.at.refusals),
-    )
+    example, signature, conversion = _converted(example, numbers, trained, closed, converters)
+    proto, structures, texts = conversion.graph(spec.name for spec in signature.inputs)
     return Source(
         proto,
         signature,
@@ -132,17 +119,16 @@ def from_sklearn(
 
 def _converted(
     example: Example, numbers: str, trained: Categories, closed: Categories, converters: Equivalents
-) -> tuple[list[TensorSpec], Classes | None, Composed]:
-    """The inputs of a graph, the classes of an estimator, and its conversion over these inputs."""
+) -> tuple[Example, Signature, Composed]:
+    """The conversion of an estimator, its signature, and the example without columns that no node reads."""
     from modelkit.convert.estimators.compose import composed
 
-    estimator = example.estimator
-    categories = trained | boosting.catboost_values(estimator, example.rows)
+    categories = trained | boosting.catboost_values(example.estimator, example.rows)
     inputs = _inputs(example.columns, dtypes_of(example.rows), numbers, categories)
     roles, classes = example.roles(spread(example.rows, 2))
     rows = spread(example.given, EXAMPLE_ROWS)
     conversion = composed(
-        estimator,
+        example.estimator,
         inputs,
         roles,
         rows[:, 0] if example.texts else rows,
@@ -151,7 +137,18 @@ def _converted(
         closed=closed,
         converters=converters,
     )
-    return inputs, classes, conversion
+    read = conversion.read | conversion.counted
+    example = example.without(
+        [spec.columns[0].name for spec in inputs if spec.dtype in APART and spec.name not in read]
+    )
+    signature = Signature(
+        tuple(spec for spec in inputs if spec.columns[0].name not in example.ignored),
+        conversion.specs,
+        classes=classes,
+        ignored=example.ignored,
+        refusals=tuple(reason for _, reason in conversion.at.refusals),
+    )
+    return example, signature, conversion
 
 
 def _prefixes(

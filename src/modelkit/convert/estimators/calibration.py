@@ -22,7 +22,7 @@ from modelkit.convert.estimators.tensors import (
     complement,
     converts,
     flat,
-    largest,
+    likeliest,
     logistic,
     refuse,
     shares,
@@ -49,7 +49,7 @@ def calibrated(estimator: Any, columns: Columns, at: Converting) -> Answer:
         parts.append(WAYS[estimator.method](each, score))
     likely = total(parts)
     likely = likely / len(parts) if len(parts) > 1 else likely
-    return Answer(place=largest(likely), probabilities=likely)
+    return likeliest(likely)
 
 
 def _response(estimator: Any, inner: Answer) -> Var:

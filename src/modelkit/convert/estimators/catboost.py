@@ -17,8 +17,8 @@ from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
+    beyond_bound,
     column_stack,
-    complement,
     converts,
     flat,
     largest,
@@ -155,7 +155,4 @@ def _classified(value: Var, loss: str, threshold: float) -> Answer:
     if loss == "MultiClassOneVsAll":
         return Answer(place=largest(value), probabilities=likely)
     limit = float(np.log(threshold) - np.log1p(-threshold))
-    above = (value > limit).astype(np.int64)
-    if loss in SEVERAL_AT_ONCE:
-        return Answer(label=above, probabilities=likely)
-    return Answer(place=flat(above), probabilities=complement(likely))
+    return beyond_bound(value > limit, likely, several=loss in SEVERAL_AT_ONCE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from threading import RLock, get_ident
 from typing import Any
@@ -14,7 +14,7 @@ WATCHING = RLock()  # `sys.monitoring` has few tools
 if sys.version_info >= (3, 12):
     # From 3.12 on, `sys.settrace` leaves out steps of code that it has not seen before, or all of them.
     @contextmanager
-    def watched(codes: set[types.CodeType]) -> Iterator[set[tuple[Any, int]]]:
+    def watched(codes: Collection[Any]) -> Iterator[set[tuple[Any, int]]]:
         """The steps of codes that run here, in this thread."""
         ran: set[tuple[Any, int]] = set()
         here = get_ident()
@@ -48,7 +48,7 @@ if sys.version_info >= (3, 12):
 else:
 
     @contextmanager
-    def watched(codes: set[types.CodeType]) -> Iterator[set[tuple[Any, int]]]:
+    def watched(codes: Collection[Any]) -> Iterator[set[tuple[Any, int]]]:
         """The steps of codes that run here."""
         ran: set[tuple[Any, int]] = set()
 

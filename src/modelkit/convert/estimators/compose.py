@@ -136,19 +136,18 @@ def composed(
 
     Raises ConversionError.
     """
-    arguments = {spec.name: argument(spec) for spec in inputs}
-    find = partial(converter_of_estimator, converters=converters)
+    arguments = {}
     for spec in inputs:
-        name, given = spec.columns[0].name, arguments[spec.name]  # alone where it has categories
+        name = spec.columns[0].name  # the only one where it has categories, or texts
+        given = arguments[spec.name] = argument(spec)
         given.categories = categories.get(name, ())
-        given.marks_none = spec.dtype == "string" and name in nones
+        given.marks_none = given.dtype == STRING and name in nones
     names = [column.name for spec in inputs for column in spec.columns]
-    some_jump = any(map(jumps, with_parts(estimator)))
     at = Converting(
-        find,
+        partial(converter_of_estimator, converters=converters),
         arguments,
-        closed={place: closed[name] for place, name in enumerate(names) if name in closed},
-        jumps=some_jump,
+        {place: closed[name] for place, name in enumerate(names) if name in closed},
+        jumps=any(map(jumps, with_parts(estimator))),
     )
     columns = replace(_columns(inputs, rows, arguments), ask=lambda: rows)
     answer = at.answer(estimator, columns)

@@ -20,11 +20,13 @@ from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
+    column_stack,
     constant,
     converts,
     flat,
     gathered,
     largest,
+    likeliest,
     op,
     softmax,
     upright,
@@ -101,10 +103,10 @@ def forest(estimator: Any, columns: Columns, at: Converting) -> Answer:
     if not hasattr(estimator, "classes_"):
         return Answer(prediction=flat(values) if outputs == 1 else values)
     if outputs == 1:
-        return Answer(place=largest(values), probabilities=values)
+        return likeliest(values)
     starts = np.cumsum([0, *estimator.n_classes_])
     parts = [np.take(values, range(*ends), axis=1) for ends in pairwise(starts)]
-    return Answer(several=tuple(Answer(place=largest(part), probabilities=part) for part in parts))
+    return Answer(several=tuple(map(likeliest, parts)))
 
 
 def mean(added: Var, count: int) -> Var:
@@ -178,14 +180,14 @@ def _middle(weights: Var) -> Var:
     share = op.cumsum(weights, constant(1, np.int64))
     half = np.take(share, [-1], axis=1) * 0.5
     reached = (share >= half).astype(np.int32)
-    return op.arg_max(reached, axis=1, keepdims=1)
+    return np.argmax(reached, axis=1, keepdims=True)
 
 
 def _each_prediction(parts: Sequence[Any], columns: Columns, at: Converting) -> Var:
     """(n, estimators): what each of the estimators predicts."""
     if not all(map(is_tree, parts)):
         said = [at.answer(each, columns).required("prediction") for each in parts]
-        return np.concatenate([upright(prediction) for prediction in said], axis=1)
+        return column_stack(said)
     forest = forest_of(parts, [*map(leaves_of, parts)])
     return by_tree(columns.matrix(np.float32).astype(np.float64), forest, forest.leaves[:, 0])
 

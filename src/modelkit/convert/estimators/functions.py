@@ -10,7 +10,8 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import chain, groupby
+from functools import partial
+from itertools import chain, groupby, islice
 from typing import Any
 
 import numpy as np
@@ -31,18 +32,10 @@ from modelkit.convert.estimators.stand_ins import (
     kind_of_values,
     tracing,
 )
-from modelkit.convert.estimators.tensors import (
-    STRING,
-    Columns,
-    Var,
-    argument,
-    converts,
-    model_of,
-    width,
-)
+from modelkit.convert.estimators.tensors import STRING, Columns, Var, converts, model_of, width
+from modelkit.convert.estimators.traced import variable
 from modelkit.convert.estimators.user_code import World, unchanging, writes_globals
 from modelkit.errors import ConversionError
-from modelkit.signature.spec import TensorSpec
 
 COPIES = (np.array, np.asanyarray, np.asarray, np.ascontiguousarray)  # which compute nothing
 OTHERS = 256  # times or texts that a function is tried on
@@ -115,15 +108,15 @@ def followed(
 
     Raises ConversionError, with the reason, for a function that cannot be followed.
     """
-    given = options or {}
     try:
         if not (isinstance(received, np.ndarray) or is_pandas(received)):
             library = type(received).__module__.partition(".")[0]
             raise ConversionError(f"it gets {type(received).__name__} of {library}")
         for column in _columns(received):
             kind_of_values(column) or dtypes_of(column)  # which refuses what no graph holds
-        _prove(asked, given, [(part.dtype, width(part)) for part in parts], received)
-        found, _, _, compared = _followed(asked, given, parts, received)
+        called = partial(asked, **options) if options else asked
+        _prove(called, parts, received)
+        found, _, _, compared = _followed(called, parts, received)
     except ConversionError as error:
         raise ConversionError(
             f"FunctionTransformer({_name_of(asked)}) cannot be converted: {error}; {ADVICE}",
@@ -139,7 +132,7 @@ def _name_of(asked: Any) -> str:
 
 
 def _followed(
-    asked: Callable[..., Any], options: dict[str, Any], parts: list[Var], received: Any
+    asked: Callable[..., Any], parts: list[Var], received: Any
 ) -> tuple[list[Var], Any, World, list[Var]]:
     """What a function writes down for a stand-in, gives for real rows, and tensors that it compares.
 
@@ -152,18 +145,10 @@ def _followed(
     world = World()
     trace = Trace(blocks[0], count, world.codes)
     with tracing(trace), _quiet():
-        seen = world.seen(asked)
-        given = {name: world.seen(value) for name, value in options.items()}
-        world.note(options)
         stand_in = Symbol(list(cells), like.copy())
-        with watched(world.codes) as steps:
-            found, failure = _attempt(seen, stand_in, given)
-        if trace.stops:
-            raise trace.stops[0]
-        with watched(world.codes) as real_steps, unchanging():
-            _, own_failure = _attempt(asked, like, options)
-        if trace.stops:
-            raise trace.stops[0]
+        found, failure, steps = _watched(world.seen(asked), stand_in, trace)
+        with unchanging():
+            _, own_failure, real_steps = _watched(asked, like, trace)
         if own_failure is not None:
             raise ConversionError(f"it fails on rows like the example's: {own_failure!r:.200}")
         if failure is not None:
@@ -176,6 +161,17 @@ def _followed(
             raise ConversionError("it writes a global name, but a graph cannot keep state")
         _check_rows(found, count)
         return _parts_of(found), found.like, world, list(trace.compared.values())
+
+
+def _watched(
+    asked: Callable[..., Any], rows: Any, trace: Trace
+) -> tuple[Any, Exception | None, set[tuple[Any, int]]]:
+    """What a function gives, or its error, and its steps. Raises what stopped it."""
+    with watched(trace.codes) as steps:
+        found, failure = _attempt(asked, rows)
+    if trace.stops:
+        raise trace.stops[0]
+    return found, failure, steps
 
 
 def _parts_of(found: Symbol) -> list[Var]:
@@ -207,9 +203,9 @@ def _check_rows(found: Any, count: int) -> None:
         raise ConversionError("it gives another number of rows than it gets")
 
 
-def _attempt(asked: Any, rows: Any, options: dict[str, Any]) -> tuple[Any, Exception | None]:
+def _attempt(asked: Any, rows: Any) -> tuple[Any, Exception | None]:
     try:
-        return asked(rows, **options), None
+        return asked(rows), None
     except Exception as error:  # whatever a function of somebody's raises
         return None, error
 
@@ -222,22 +218,15 @@ def _repeated(received: Any, count: int) -> Any:
     return received[places]
 
 
-def _prove(
-    asked: Callable[..., Any],
-    options: dict[str, Any],
-    kinds: list[tuple[np.dtype[Any], int]],
-    received: Any,
-) -> None:
+def _prove(asked: Callable[..., Any], parts: list[Var], received: Any) -> None:
     """Raise ConversionError unless what was written down gives the same values."""
     from modelkit.runtimes.onnx import OnnxModel
     from modelkit.runtimes.proto import signature_of
 
-    inputs = {}
-    for at, (dtype, columns) in enumerate(kinds):
-        inputs[f"x{at}"] = argument(
-            TensorSpec(f"x{at}", "string" if dtype == STRING else str(dtype), ("batch", columns))
-        )
-    found, like, world, _ = _followed(asked, options, list(inputs.values()), received)
+    inputs = {
+        f"x{at}": variable(part.dtype, ("batch", width(part))) for at, part in enumerate(parts)
+    }
+    found, like, world, _ = _followed(asked, list(inputs.values()), received)
     proto, _ = model_of(inputs, {f"y{at}": part for at, part in enumerate(found)})
     dtypes = [column.dtype for rows in (received, like) for column in _columns(rows)]
     narrow = [np.finfo(dtype).eps for dtype in dtypes if dtype in (np.float32, np.float16)]
@@ -248,13 +237,13 @@ def _prove(
             (_repeated(received, count) for count in world.counts()),
         ):
             with _quiet():
-                truth, failure = _attempt(asked, rows.copy(), options)
+                truth, failure = _attempt(asked, rows.copy())
             if failure is not None:  # as integers do that are asked about what is missing
                 continue
             given = iter(map(_encoded, _columns(rows)))
             feeds = {
-                name: np.column_stack([next(given) for _ in range(kinds[at][1])])
-                for at, name in enumerate(inputs)
+                name: np.column_stack([*islice(given, width(part))])
+                for name, part in inputs.items()
             }
             got = [column for part in model.run(feeds).values() for column in part.T]
             if different := _difference(got, truth, rows, eps):

@@ -26,7 +26,7 @@ from modelkit.convert.estimators.tensors import (
     flat,
     gathered,
     key_of,
-    largest,
+    likeliest,
     linked,
     op,
     refuse,
@@ -91,7 +91,7 @@ def boosted(estimator: Any, columns: Columns, at: Converting) -> Answer:
         refuse(estimator, f" with objective={objective[0]!r} of a classifier{NO_GRAPH}")
     # Raw scores of a forest are not averaged in the source.
     decision = added[:, 1] if pair else added
-    return Answer(place=largest(answer), probabilities=answer, decision=decision)
+    return likeliest(answer, decision)
 
 
 def _linked(raw: Var, objective: list[str], estimator: Any, *, pair: bool) -> Var:

@@ -26,6 +26,7 @@ from modelkit.convert.estimators.tensors import (
     flat,
     gathered,
     largest,
+    likeliest,
     refuse,
     smallest,
 )
@@ -268,4 +269,4 @@ def propagated(estimator: Any, x: Any) -> Answer:
         apart = squared(x, np.asarray(estimator.X_, np.float64))
         found = np.exp(apart * -float(estimator.gamma)) @ spread
     likely = found / np.sum(found, axis=1, keepdims=True)
-    return Answer(place=largest(likely), probabilities=likely)
+    return likeliest(likely)

@@ -10,9 +10,9 @@ from modelkit.convert.estimators.rows import note_single, of_doubles, sparse_aff
 from modelkit.convert.estimators.tensors import (
     Answer,
     affine,
-    complement,
+    beyond_bound,
     flat,
-    largest,
+    likeliest,
     logistic,
     relu,
     softmax,
@@ -31,11 +31,8 @@ def network_of_classes(estimator: Any, x: Any) -> Answer:
     """MLPClassifier: the likeliest class; of two the second, and of several labels all, above 0.5."""
     likely = _layers(estimator, x)
     if estimator.out_activation_ == "softmax":
-        return Answer(place=largest(likely), probabilities=likely)
-    above = (likely > 0.5).astype(np.int64)
-    if estimator.n_outputs_ > 1:
-        return Answer(label=above, probabilities=likely)
-    return Answer(place=flat(above), probabilities=complement(likely))
+        return likeliest(likely)
+    return beyond_bound(likely > 0.5, likely, several=estimator.n_outputs_ > 1)
 
 
 def _layers(estimator: Any, x: Any) -> Any:

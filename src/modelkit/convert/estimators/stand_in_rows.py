@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.convert.estimators.interpolation import interpolated
 from modelkit.convert.estimators.stand_in_cells import (
     axis_of_rows,
     elementwise,
@@ -31,7 +32,7 @@ from modelkit.convert.estimators.stand_ins import (
     pandas,
     stop,
 )
-from modelkit.convert.estimators.tensors import Var, gathered, row_sums
+from modelkit.convert.estimators.tensors import Var, row_sums
 
 OF_ALL = "numbers of all rows together"
 LAST: dict[str, Any] = {"axis": -1, "keepdims": True}
@@ -281,10 +282,8 @@ def _interp(
 
     def make(x: Var) -> Var:
         x = x.astype(np.float64)
-        piece = np.clip(_place(x, xs, "right") - 1.0, 0.0, len(xs) - 2.0).astype(np.int64)
-        tables = (np.diff(ys) / np.diff(xs), xs[:-1], ys[:-1])
-        slope, start, height = (gathered(table, piece) for table in tables)
-        found = np.where(x < xs[0], ends[0], slope * (x - start) + height)
+        found = interpolated(x, [xs] * x.shape[1], [ys] * x.shape[1])
+        found = np.where(x < xs[0], ends[0], found)
         return np.where(x > xs[-1], ends[1], np.where(x == xs[-1], ys[-1], found))
 
     return elementwise(like, make, x)

@@ -365,6 +365,19 @@ def largest(scores: Var) -> Var:
     return np.argmax(scores, axis=1)
 
 
+def likeliest(likely: Var, decision: Var | None = None) -> Answer:
+    """What a classifier answers whose label has the largest probability."""
+    return Answer(place=largest(likely), probabilities=likely, decision=decision)
+
+
+def beyond_bound(above: Var, likely: Var, *, several: bool) -> Answer:
+    """What a classifier answers whose second class, or each of `several` labels, is above a bound."""
+    label = above.astype(np.int64)
+    if several:
+        return Answer(label=label, probabilities=likely)
+    return Answer(place=flat(label), probabilities=complement(likely))
+
+
 def complement(likely: Var) -> Var:
     """(n, 2) from the probability of the second class, (n, 1)."""
     pair = np.concatenate([1.0 - likely, likely], axis=1)

@@ -139,7 +139,6 @@ def ensemble(rows: Var, forest: Forest, weight: Array, target: Array, outputs: i
         to = root[at] + np.where(leaf[at], 0, child[at])
         lists[f"nodes_{side}nodeids"] = number[to]
         lists[f"nodes_{side}leafs"] = leaf[to]
-    numbers: dict[str, Any] = {name: each.astype(int).tolist() for name, each in lists.items()}
     sums = ml.tree_ensemble(
         rows,
         aggregate_function=SUM,
@@ -147,7 +146,7 @@ def ensemble(rows: Var, forest: Forest, weight: Array, target: Array, outputs: i
         nodes_splits=threshold.astype(rows.dtype),
         nodes_modes=np.full(len(column), forest.strict, np.uint8),
         leaf_weights=weight.astype(rows.dtype),
-        **numbers,
+        **{name: each.astype(int).tolist() for name, each in lists.items()},
     )
     sums.trees = (rows, 1.0, sums)
     return sums

@@ -273,6 +273,7 @@ class World:
 
     def _bound(self, value: Any) -> Any:
         if type(value) is partial:
+            self.note([value.args, value.keywords])
             named = {name: self.seen(each) for name, each in value.keywords.items()}
             return partial(self.seen(value.func), *map(self.seen, value.args), **named)
         return types.MethodType(self.seen(value.__func__), self.seen(value.__self__))

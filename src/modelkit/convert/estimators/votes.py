@@ -25,6 +25,7 @@ from modelkit.convert.estimators.tensors import (
     gathered,
     hstack,
     largest,
+    likeliest,
     total,
     upright,
 )
@@ -44,7 +45,7 @@ def voting(estimator: Any, columns: Columns, at: Converting) -> Answer:
         )
     if estimator.voting == "soft":
         likely = _average([each.required("probabilities") for each in answers], weights)
-        return Answer(place=largest(likely), probabilities=likely)
+        return likeliest(likely)
     votes = [_vote(each, answer, estimator) for each, answer in zip(parts, answers, strict=True)]
     if weights is not None:
         votes = [vote * float(weight) for vote, weight in zip(votes, weights, strict=True)]
@@ -127,7 +128,7 @@ def bagging(estimator: Any, columns: Columns, at: Converting) -> Answer:
             decision = mean(said.astype(np.float64), count)
     middle = mean(added.astype(np.float64), count)
     if classes:
-        return Answer(place=largest(middle), probabilities=middle, decision=decision)
+        return likeliest(middle, decision)
     return Answer(prediction=flat(middle) if middle.ndim == 2 else middle)
 
 

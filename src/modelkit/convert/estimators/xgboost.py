@@ -21,10 +21,11 @@ from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
-    complement,
+    beyond_bound,
     converts,
     flat,
     largest,
+    likeliest,
     linked,
     refuse,
 )
@@ -281,8 +282,5 @@ def _classified(estimator: Any, margin: Var, link: str, outputs: int) -> Answer:
         return Answer(place=largest(margin), probabilities=_softmax(margin))
     likely = _linked(margin, link)
     if estimator.n_classes_ > 2:
-        return Answer(place=largest(likely), probabilities=likely)
-    label = (likely > 0.5).astype(np.int64)
-    if outputs > 1:
-        return Answer(label=label, probabilities=likely)
-    return Answer(place=flat(label), probabilities=complement(likely))
+        return likeliest(likely)
+    return beyond_bound(likely > 0.5, likely, several=outputs > 1)

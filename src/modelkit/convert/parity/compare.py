@@ -92,17 +92,12 @@ def compare(
     for name, expected in truth.items():
         if name in (DECISION, TIES):
             continue
-        if expected.shape != got[name].shape:
-            raise ParityError(
-                f"the converted graph gives the output {name!r} in the shape {got[name].shape}, "
-                f"and the source in {expected.shape}; pass example= in the form that you passed "
-                "to fit, such as a list of texts, or save the model with format='joblib'"
-            )
+        _check_shape(name, expected, got[name])
         if expected.dtype.kind == "f" and name != LABEL:
             gap = _gap(expected, got[name])
             share = gap / np.maximum(scales.get(name, 1.0), np.abs(np.nan_to_num(expected)))
-            found.max_abs = max(found.max_abs, float(np.max(gap, initial=0.0)))
-            found.max_rel = max(found.max_rel, float(np.max(share, initial=0.0)))
+            most_abs, most_rel = (float(np.max(each, initial=0.0)) for each in (gap, share))
+            merge(found, Differences(most_abs, most_rel))
             wrong = (share > rtol + atol).any(axis=tuple(range(1, share.ndim)))
         else:
             wrong, tied = _other_labels(truth, expected, got[name], rtol, atol)
@@ -113,6 +108,15 @@ def compare(
         by_output = [np.array([wrong.any()]) for wrong in by_output]
     found.wrong = np.any(by_output, axis=0)
     return found
+
+
+def _check_shape(name: str, expected: Array, got: Array) -> None:
+    if expected.shape != got.shape:
+        raise ParityError(
+            f"the converted graph gives the output {name!r} in the shape {got.shape}, "
+            f"and the source in {expected.shape}; pass example= in the form that you passed "
+            "to fit, such as a list of texts, or save the model with format='joblib'"
+        )
 
 
 def _other_labels(
