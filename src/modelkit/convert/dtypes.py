@@ -104,12 +104,6 @@ def _time_dtype(text: str) -> str | None:
     return dtype if dtype in TIMES else None
 
 
-def _has_both(column: Any) -> bool:
-    """Whether a column has None and NaN, which only a mixed one keeps apart."""
-    missing = [value for value in column if is_missing(value)]
-    return any(value is None for value in missing) and any(value is not None for value in missing)
-
-
 def _dtype_of_objects(name: str, column: Any, *, native: bool) -> str:
     """The dtype of a column of objects: texts, or values of several types.
 
@@ -117,7 +111,9 @@ def _dtype_of_objects(name: str, column: Any, *, native: bool) -> str:
     """
     held = sys.modules["pandas"].api.types.infer_dtype(column, skipna=True)
     if held in ("string", "empty"):
-        return MIXED if native and _has_both(column) else "string"
+        gaps = {value is None for value in column if is_missing(value)}
+        # Only a mixed column keeps None and NaN apart.
+        return MIXED if native and len(gaps) > 1 else "string"
     present = [value for value in column if not is_missing(value)]
     if native and all(isinstance(value, PLAIN_OBJECTS) for value in present):
         return MIXED

@@ -189,7 +189,8 @@ def shared_values(source: Source, signature: Signature) -> Signature:
         codes = column.dtype in AS_OBJECTS or "int" in column.dtype
         if column.categories is not None or not codes:
             continue
-        values = _shared_by_rows(rows, at)
+        counts = Counter(_held(rows, at))
+        values = [value for value, number in counts.items() if number >= SHARED_ROWS]
         if column.dtype == MIXED:
             values = [
                 json.dumps(value, ensure_ascii=False) for value in values or _like(_held(rows, at))
@@ -211,9 +212,3 @@ def _like(held: Iterable[Any]) -> list[Any]:
     if len(texts) != 1:
         return []
     return ["a", "b"] if texts == {True} else [0, 1]
-
-
-def _shared_by_rows(rows: Any, at: int) -> list[Any]:
-    """The values of a column that several rows hold."""
-    counts = Counter(_held(rows, at))
-    return [value for value, count in counts.items() if count >= SHARED_ROWS]

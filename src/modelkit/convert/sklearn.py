@@ -94,7 +94,8 @@ def from_sklearn(
     estimator = found_by_search(estimator)
     example = read_example(estimator, given)
     trained = boosting.categories(estimator, example.rows)
-    closed = _closed_categories(example, trained)
+    others = {name: values for name, values in trained.items() if bool not in map(type, values)}
+    closed = example.closed_categories() | others
     example, signature, conversion = _converted(example, numbers, trained, closed, converters)
     proto, structures, texts = conversion.graph(spec.name for spec in signature.inputs)
     return Source(
@@ -166,12 +167,6 @@ def _prefixes(
         place = place_of_last([estimator, step])
         prefixes.append(Prefix(place, type(step).__name__, convert, jumping))
     return tuple(prefixes)
-
-
-def _closed_categories(example: Example, trained: Categories) -> Categories:
-    """The values that encoders and columns of categories are bound to, by column."""
-    others = {name: values for name, values in trained.items() if bool not in map(type, values)}
-    return example.closed_categories() | others
 
 
 def _truth_of(example: Example, roles: tuple[Role, ...]) -> Callable[[Any], dict[str, Array]]:

@@ -243,15 +243,13 @@ def _free_axes(source: AskedModule, rows: Mapping[str, Array]) -> Axes:
         groups = [
             group
             for group in ([place], alike)
-            if not all(_is_matrix_of_floats(given[name]) for name, _ in group)
+            if not all(
+                given[name].ndim == 2 and given[name].is_floating_point() for name, _ in group
+            )
         ]
         if any(_takes_other(source, given, group, size) for group in groups):
             found[place[0]].append(place[1])
     return found
-
-
-def _is_matrix_of_floats(tensor: Any) -> bool:
-    return bool(tensor.ndim == 2 and tensor.is_floating_point())
 
 
 def _takes_other(source: AskedModule, given: TorchTensors, places: list[Place], size: int) -> bool:

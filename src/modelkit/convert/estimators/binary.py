@@ -25,6 +25,7 @@ from modelkit.convert.estimators.tensors import (
     largest,
     linked,
     op,
+    refuse,
 )
 from modelkit.errors import ConversionError
 
@@ -48,10 +49,7 @@ def _passed(each: Any, scores: Var) -> Var:
 def against_rest(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """OneVsRestClassifier: the surest class, or all classes that pass a bound."""
     if len(estimator.classes_) == 1:
-        raise ConversionError(
-            "an OneVsRestClassifier of one class cannot be converted; fit it on rows of several",
-            step="OneVsRestClassifier",
-        )
+        refuse(estimator, " of one class cannot be converted; fit it on rows of several")
     parts = estimator.estimators_
     answers = [at.answer(each, columns) for each in parts]
     pairs = zip(parts, answers, strict=True)
@@ -104,8 +102,9 @@ def _against_rest(estimator: Any, answers: list[Answer]) -> Var:
 def against_one(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """OneVsOneClassifier: votes of pairs of classes, and part of a vote for how sure they were."""
     if estimator.pairwise_indices_ is not None:
-        raise ConversionError(
-            "OneVsOneClassifier over a precomputed kernel cannot be converted; save the model with format='joblib'"
+        refuse(
+            estimator,
+            " over a precomputed kernel cannot be converted; save the model with format='joblib'",
         )
     parts = estimator.estimators_
     answers = [at.answer(each, columns) for each in parts]

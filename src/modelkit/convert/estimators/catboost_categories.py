@@ -211,7 +211,9 @@ def _coded(
         values = known[place]
         (part,) = columns.take([place]).parts
         codes = looked_up(part, values, np.arange(len(values)), len(values))
-        own = _extended([hashes[_text(value)] for value in values])
+        # Booleans are 0 and 1 in the texts that the library hashes.
+        texts = (str(int(value) if isinstance(value, bool) else value) for value in values)
+        own = _extended([hashes[text] for text in texts])
         found[feature["feature_index"]] = codes, own
     return found
 
@@ -229,11 +231,6 @@ def _hashes(estimator: Any, known: dict[int, Sequence[Any]]) -> dict[str, int]:
     pool = Pool(rows, cat_features=list(known), feature_names=list(estimator.feature_names_))
     said = saved(estimator, pool)["features_info"]["cat_features_hash"]
     return {entry["value"]: entry["hash"] for entry in said}
-
-
-def _text(value: Any) -> str:
-    """A category as the text that the library hashes: booleans are 0 and 1 there."""
-    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def _extended(hashes: Sequence[int]) -> Array:

@@ -28,11 +28,11 @@ from modelkit.convert.estimators.tensors import (
     largest,
     likeliest,
     op,
+    refuse,
     softmax,
     upright,
 )
 from modelkit.convert.estimators.trees import Forest, by_tree, ensemble, sum_of_leaves
-from modelkit.errors import ConversionError
 
 Shares = list[
     tuple[float, float]
@@ -119,10 +119,7 @@ def adaptive(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """AdaBoostClassifier: each estimator adds its weight to its class, and takes from others."""
     count = len(estimator.classes_)
     if count == 1:
-        raise ConversionError(
-            "an AdaBoostClassifier of one class cannot be converted; fit it on rows of several",
-            step="AdaBoostClassifier",
-        )
+        refuse(estimator, " of one class cannot be converted; fit it on rows of several")
     parts = estimator.estimators_
     weights = estimator.estimator_weights_
     shares = [(weight, -1 / (count - 1) * weight) for weight in weights[: len(parts)]]

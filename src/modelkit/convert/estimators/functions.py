@@ -61,7 +61,10 @@ def function(estimator: Any, columns: Columns, at: Converting) -> Columns:
     if hasattr(received, "toarray"):  # of scipy, as vectorizers give it: a graph has its zeros too
         received = received.toarray()
     others = any(part.times or part.dtype == STRING for part in columns.parts)
-    parts = [columns.matrix(np.float64)] if not others else [*map(_as_given, columns.parts)]
+    parts = [
+        part if part.times or part.dtype == STRING else part.astype(np.float64)
+        for part in (columns.parts if others else [columns.matrix(np.float64)])
+    ]
     count = sum(map(width, parts))
     if received is None or len(_columns(received)) != count:
         if others:
@@ -72,10 +75,6 @@ def function(estimator: Any, columns: Columns, at: Converting) -> Columns:
             )
         received = _usual_rows(estimator, count)
     return followed(estimator.func, estimator.kw_args, parts, received, at)
-
-
-def _as_given(part: Var) -> Var:
-    return part if part.times or part.dtype == STRING else part.astype(np.float64)
 
 
 def _usual_rows(estimator: Any, count: int) -> Any:

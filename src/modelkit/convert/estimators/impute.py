@@ -36,8 +36,12 @@ def filled(estimator: Any, columns: Columns, at: Converting) -> Columns:
     first = 0
     for part in _by_kind(columns.take(kept), at.float_dtype(columns)):
         own = values[first : first + width(part)]
-        if part.dtype == STRING:
-            _check_texts(estimator, kept[first], own[0])
+        if part.dtype == STRING and not isinstance(own[0], str | None):
+            refuse(
+                estimator,
+                f" puts {own[0]!r} into {column_name(estimator, kept[first])}, which holds strings; "
+                "give it a fill_value that is a string",
+            )
         parts.append(_filled(part, own, estimator.missing_values))
         first += len(own)
     return with_indicators(estimator, columns, parts, at)
@@ -116,17 +120,6 @@ def _filled(part: Var, values: Array, marker: Any) -> Var:
     return done
 
 
-def _check_texts(estimator: Any, place: int, value: Any) -> None:
-    """Raise ConversionError where a column of texts is filled with a number."""
-    if value is None or isinstance(value, str):
-        return
-    refuse(
-        estimator,
-        f" puts {value!r} into {column_name(estimator, place)}, which holds strings; "
-        "give it a fill_value that is a string",
-    )
-
-
 def _is_nan(value: Any) -> bool:
     return isinstance(value, float | np.floating) and bool(np.isnan(value))
 
@@ -140,7 +133,8 @@ def filled_in_rounds(estimator: Any, columns: Columns, at: Converting) -> Column
             "(sample_posterior=True) draws at random, and gives the same rows "
             "another answer each time; use sample_posterior=False",
         )
-    table = single_columns(_first(estimator, columns, at))
+    first = at.answer(estimator.initial_imputer_, columns).required("table")
+    table = single_columns(Columns((first.matrix(np.float64),)))
     missing = _missing(estimator, columns)
     for step in estimator.imputation_sequence_ if estimator.n_iter_ else ():
         place = int(step.feat_idx)
@@ -154,12 +148,6 @@ def filled_in_rounds(estimator: Any, columns: Columns, at: Converting) -> Column
         for part, mask in zip(table, missing, strict=True):
             part.imputed = mask
     return with_indicators(estimator, columns, table, at)
-
-
-def _first(estimator: Any, columns: Columns, at: Converting) -> Columns:
-    """What stands in the gaps before the first round."""
-    table = at.answer(estimator.initial_imputer_, columns).required("table")
-    return Columns((table.matrix(np.float64),))
 
 
 def _missing(estimator: Any, columns: Columns) -> list[Any]:

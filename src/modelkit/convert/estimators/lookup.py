@@ -70,10 +70,8 @@ def lookups(encoder: Any, columns: Columns, at: Converting) -> list[Lookup]:
 
 def _keys(column: Var, categories: Sequence[Any]) -> Array:
     """The categories as they arrive in a graph, where a missing string is a marker."""
-    if column.dtype == STRING:
-        texts = [MISSING if is_missing(value) else str(value) for value in categories]
-        return np.array(texts, np.str_)
-    return np.array([np.nan if is_missing(value) else value for value in categories], np.float64)
+    missing, dtype = (MISSING, np.str_) if column.dtype == STRING else (np.nan, np.float64)
+    return np.array([missing if is_missing(value) else value for value in categories], dtype)
 
 
 def _check_one_missing(encoder: Any, place: int, column: Var) -> None:

@@ -24,10 +24,9 @@ from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, 
 from modelkit.convert.outputs import ask
 from modelkit.convert.parity.rows import at as at_places
 from modelkit.convert.parity.rows import column_in, dtypes_in, replaced
-from modelkit.convert.steps import does_nothing, found_by_search
+from modelkit.convert.steps import UNREAD, does_nothing, found_by_search
 from modelkit.errors import ConversionError
 
-DROPPED = ("drop", None)
 # What holds an estimator that answers for it, and where.
 HELD = {
     "FrozenEstimator": "estimator",
@@ -90,7 +89,7 @@ def columns(estimator: Any, columns: Columns, at: Converting) -> Columns:
     tables: list[Columns] = []
     for name, step, spec in estimator.transformers_:
         chosen = [int(place) for place in places.get(name, ())]
-        if (isinstance(step, str) and step in DROPPED) or not chosen:
+        if (isinstance(step, str) and step in UNREAD) or not chosen:
             continue
         given = columns.take(chosen)
         if np.isscalar(spec):  # which gives a part a column as a vector
@@ -112,7 +111,7 @@ def union(estimator: Any, columns: Columns, at: Converting) -> Columns:
     """FeatureUnion: parts over all columns, side by side."""
     tables: list[Columns] = []
     for name, step in estimator.transformer_list:
-        if step in DROPPED:
+        if step in UNREAD:
             continue
         tables.append(_weighted(estimator, name, transformed(step, columns, at), at))
     return hstack(tables, sparse=any(table.stored is not None for table in tables))

@@ -324,11 +324,8 @@ def total(parts: Sequence[Any]) -> Any:
 
 def norms(x: Any, name: str) -> Any:
     """(n, 1): the norm of each row, "l1", "l2" or "max"."""
-    if isinstance(x, Traced) and name != "max":
-        return getattr(op, f"reduce_{name}")(x, constant([1], np.int64))
-    sizes = np.abs(x)
     if name == "max":
-        return np.max(sizes, axis=1, keepdims=True)
-    return (
-        np.sum(sizes, axis=1, keepdims=True) if name == "l1" else np.sqrt(squares(x, keepdims=True))
-    )
+        return np.max(np.abs(x), axis=1, keepdims=True)
+    if isinstance(x, Traced):
+        return getattr(op, f"reduce_{name}")(x, constant([1], np.int64))
+    return np.linalg.norm(x, int(name[1:]), axis=1, keepdims=True)

@@ -12,7 +12,7 @@ from modelkit._internal.arrays import Array
 from modelkit._internal.progress import step
 from modelkit.convert.asking import allowed_to_fail
 from modelkit.convert.parity.causes import RANDOM, likely_cause
-from modelkit.convert.parity.compare import Answers, Differences, compare, merge, tolerance
+from modelkit.convert.parity.compare import Differences, compare, merge, tolerance
 from modelkit.convert.parity.rows import at, count, spread
 from modelkit.convert.source import Columns, Source, is_native
 from modelkit.errors import BatchError, DeviceError, GraphError, ParityError, SignatureError
@@ -126,8 +126,9 @@ class Questions:
     def ask(self, rows: Columns) -> Differences | None:
         """Differences on rows; None if the source refuses them, or they are missing integers."""
         try:
+            assert self.source.truth is not None  # for the type checker: see `prove_parity`
             with allowed_to_fail():
-                truth = self._truth(rows)
+                truth = self.source.truth(self.source.form(rows))
         except Exception:  # any refusal of the source counts
             return None
         try:
@@ -138,11 +139,6 @@ class Questions:
             # The graph fails, or refuses rows, where its source answers.
             return Differences(np.inf, np.inf, wrong=np.ones(count(rows), bool))
         return compare(truth, got, *tolerance(self.source), self.source.scales)
-
-    def _truth(self, rows: Columns) -> Answers:
-        """The answers of the source."""
-        assert self.source.truth is not None  # for the type checker: see `prove_parity`
-        return self.source.truth(self.source.form(rows))
 
     def refuse(self, found: Differences, where: str) -> None:
         """Raise ParityError for differences beyond the tolerance."""
