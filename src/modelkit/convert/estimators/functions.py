@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain, groupby, islice
+from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
@@ -231,24 +231,23 @@ def _prove(asked: Callable[..., Any], parts: list[Var], received: Any) -> None:
     narrow = [np.finfo(dtype).eps for dtype in dtypes if dtype in (np.float32, np.float16)]
     eps = float(max(narrow, default=np.finfo(np.float64).eps))
     with OnnxModel(proto.SerializeToString(), signature_of(proto)) as model:
-        for rows in chain(
-            _batches(received, sorted(world.numbers)),
-            (_repeated(received, count) for count in world.counts()),
-        ):
+        for rows in _batches(received, world):
             with _quiet():
                 truth, failure = _attempt(asked, rows.copy())
             if failure is not None:  # as integers do that are asked about what is missing
                 continue
-            given = iter(map(_encoded, _columns(rows)))
-            feeds = {
-                name: np.column_stack([*islice(given, width(part))])
-                for name, part in inputs.items()
-            }
-            got = [column for part in model.run(feeds).values() for column in part.T]
+            answers = model.run(_feeds(rows, inputs))
+            got = [column for part in answers.values() for column in part.T]
             if different := _difference(got, truth, rows, eps):
                 raise ConversionError(
                     f"its graph gives other values than the function itself{different}"
                 )
+
+
+def _feeds(rows: Any, inputs: dict[str, Var]) -> dict[str, Array]:
+    """Rows as the inputs of a graph, each of which is some neighbouring columns."""
+    given = iter(map(_encoded, _columns(rows)))
+    return {name: np.column_stack([*islice(given, width(part))]) for name, part in inputs.items()}
 
 
 def _columns(rows: Any) -> list[Any]:
@@ -298,18 +297,19 @@ def _difference(got: list[Array], truth: Any, rows: Any, eps: float) -> str:
     return f": for {shown!s:.100} {one[row, column]} and not {other[row, column]}"
 
 
-def _batches(received: Any, constants: list[float]) -> Iterator[Any]:
+def _batches(received: Any, world: World) -> Iterator[Any]:
     """Rows to prove a function on, in the dtypes of those that it is given.
 
     They are those themselves, one alone, numbers of every kind, those in its code and next to them,
-    the largest and smallest of each dtype; beside them times and texts of every kind.
+    the largest and smallest of each dtype; beside them times and texts of every kind. Then come as
+    many rows as its code may take for few or many.
     """
     yield received
     yield received[:1]
     columns = _columns(received)
     others = any(map(kind_of_values, columns))
     rng = np.random.default_rng(0)
-    near = [each for value in constants for each in _beside(value)]
+    near = [each for value in sorted(world.numbers) for each in _beside(value)]
     shape = (OTHERS, len(columns))
     batches = _numbers(len(columns))
     if not all(map(kind_of_values, columns)):
@@ -329,6 +329,8 @@ def _batches(received: Any, constants: list[float]) -> Iterator[Any]:
                 for at, column in enumerate(columns)
             ]
             yield _in_form(made, received)
+    for count in world.counts():
+        yield _repeated(received, count)
 
 
 def _beside(value: float) -> list[float]:

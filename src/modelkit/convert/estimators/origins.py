@@ -73,15 +73,11 @@ def _made(info: Any, known: dict[Any, list[Origin] | None]) -> list[Origin] | No
     varying = [found for part in parts if (found := known[part]) is not None]
     if kind == "Constant" or (parts and not varying):
         return None
-    widths = [_width(part) for part in parts]
-    apart = _width(info) is not None and None not in widths
-    if apart and kind == "Concat" and node.attrs.axis.value == 1:
-        pairs = zip(parts, widths, strict=True)
-        return [each for part, wide in pairs for each in _spread(known[part], wide)]
-    if apart and _takes_columns(node) and known[parts[1]] is None:
-        columns = _spread(known[parts[0]], widths[0])
-        return [columns[place] for place in np.ravel(parts[1]._op.attrs.value.value)]  # as above
-    if kind in ("Reshape", "Squeeze", "Unsqueeze") and widths[0] == 1:
+    apart = None not in [*map(_width, (info, *parts))]
+    moved = _moved(node, kind, known) if apart else None
+    if moved is not None:
+        return moved
+    if kind in ("Reshape", "Squeeze", "Unsqueeze") and _width(parts[0]) == 1:
         return known[parts[0]]
     scaled = len(varying) == 1 and (kind != "Div" or known[parts[0]] is not None)
     linear = info.type.dtype.kind == "f" and (kind in SUMS or (kind in PRODUCTS and scaled))
@@ -92,6 +88,18 @@ def _made(info: Any, known: dict[Any, list[Origin] | None]) -> list[Origin] | No
             join(each) for each in zip(*(_spread(found, wide) for found in varying), strict=True)
         ]
     return [join([each for found in varying for each in found])]
+
+
+def _moved(node: Any, kind: str, known: dict[Any, list[Origin] | None]) -> list[Origin] | None:
+    """The origins of what an operator makes that only moves columns; None for any other."""
+    parts = list(node.dependencies)
+    if kind == "Concat" and node.attrs.axis.value == 1:
+        return [each for part in parts for each in _spread(known[part], _width(part))]
+    picks = kind == "ArrayFeatureExtractor" or (kind == "Gather" and node.attrs.axis.value == 1)
+    if picks and known[parts[1]] is None:
+        columns = _spread(known[parts[0]], _width(parts[0]))
+        return [columns[place] for place in np.ravel(parts[1]._op.attrs.value.value)]  # as above
+    return None
 
 
 def _joined(origins: Sequence[Origin], kind: str, *, linear: bool) -> Origin:
@@ -109,11 +117,6 @@ def _spread(origins: list[Origin] | None, count: int) -> list[Origin]:
     """One origin for each column."""
     origins = origins or [Origin()]
     return origins * count if len(origins) == 1 else origins
-
-
-def _takes_columns(node: Any) -> bool:
-    kind = node.op_type.identifier
-    return kind == "ArrayFeatureExtractor" or bool(kind == "Gather" and node.attrs.axis.value == 1)
 
 
 def _width(info: Any) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -110,36 +111,41 @@ def _columns_read(proto: onnx.ModelProto, signature: Signature) -> dict[str, Arr
 
     The place of a column that was computed is -1.
     """
-    from onnx import numpy_helper
-
     widths = _widths(proto)
     constants = {each.name: each for each in proto.graph.initializer}
+    places = itertools.count()
     read: dict[str, Array] = {}
-    start = 0
     for spec in signature.inputs:
-        its = np.arange(start, start + len(spec.columns))
-        start += len(spec.columns)
+        its = np.array([next(places) for _ in spec.columns], int)
         read[spec.name] = np.stack([its, np.full_like(its, spec.dtype == "float32")])
     for node in proto.graph.node:
-        known = [name for name in node.input if name in read]
-        if not known:
-            continue
-        found = read[known[0]]
-        if node.op_type in ("Cast", "Identity"):
-            found = found | [
-                [0],
-                [any(each.name == "to" and each.i == FLOAT for each in node.attribute)],
-            ]
-        elif node.op_type in ("ArrayFeatureExtractor", "Gather") and node.input[1] in constants:
-            found = found[:, numpy_helper.to_array(constants[node.input[1]]).ravel()]
-        elif node.op_type == "Concat" and all(widths.get(name) for name in node.input):
-            parts = [read.get(name, np.tile([[-1], [0]], widths[name])) for name in node.input]
-            found = np.concatenate(parts, axis=1)
-        elif node.op_type != "Where" or len(known) > 1:  # by which an imputer fills gaps
-            continue
-        if widths.get(node.output[0]) == found.shape[1]:
+        found = _moved(node, read, widths, constants)
+        if found is not None and widths.get(node.output[0]) == found.shape[1]:
             read[node.output[0]] = found
     return read
+
+
+def _moved(
+    node: onnx.NodeProto, read: dict[str, Array], widths: dict[str, int], constants: dict[str, Any]
+) -> Array | None:
+    """The columns of what a node makes, as in `_columns_read`; None where it computes them."""
+    from onnx import numpy_helper
+
+    known = [read[name] for name in node.input if name in read]
+    if not known:
+        return None
+    if node.op_type in ("Cast", "Identity"):
+        narrows = any(each.name == "to" and each.i == FLOAT for each in node.attribute)
+        return known[0] | [[0], [narrows]]
+    if node.op_type in ("ArrayFeatureExtractor", "Gather") and node.input[1] in constants:
+        places = numpy_helper.to_array(constants[node.input[1]]).ravel()
+        taken: Array = known[0][:, places]
+        return taken
+    if node.op_type == "Concat" and all(widths.get(name) for name in node.input):
+        parts = [read.get(name, np.tile([[-1], [0]], widths[name])) for name in node.input]
+        return np.concatenate(parts, axis=1)
+    filled = node.op_type == "Where" and len(known) == 1  # as an imputer fills gaps
+    return known[0] if filled else None
 
 
 def _widths(proto: onnx.ModelProto) -> dict[str, int]:
