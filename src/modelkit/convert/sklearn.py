@@ -128,13 +128,19 @@ def _converted(
     inputs = _inputs(example.columns, dtypes_of(example.rows), numbers, categories)
     roles, classes = example.roles(spread(example.rows, 2))
     rows = spread(example.given, EXAMPLE_ROWS)
+    nones = example.empty[1]
+    both = {  # in which scikit-learn keeps None and NaN apart, and a package does not
+        str(name)
+        for name, column in (example.rows.items() if nones else ())
+        if any(value is not None for value in column[column.isna()].array)
+    }
     conversion = composed(
         example.estimator,
         inputs,
         roles,
         rows[:, 0] if example.texts else rows,
         categories,
-        example.empty[1],
+        {*nones} - both,
         closed=closed,
         converters=converters,
     )

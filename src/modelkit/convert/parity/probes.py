@@ -127,7 +127,7 @@ def _columns_read(proto: onnx.ModelProto, signature: Signature) -> dict[str, Arr
 
 def _moved(
     node: onnx.NodeProto, read: dict[str, Array], widths: dict[str, int], constants: dict[str, Any]
-) -> Array | None:
+) -> Any:
     """The columns of what a node makes, as in `_columns_read`; None where it computes them."""
     from onnx import numpy_helper
 
@@ -139,8 +139,7 @@ def _moved(
         return known[0] | [[0], [narrows]]
     if node.op_type in ("ArrayFeatureExtractor", "Gather") and node.input[1] in constants:
         places = numpy_helper.to_array(constants[node.input[1]]).ravel()
-        taken: Array = known[0][:, places]
-        return taken
+        return known[0][:, places]
     if node.op_type == "Concat" and all(widths.get(name) for name in node.input):
         parts = [read.get(name, np.tile([[-1], [0]], widths[name])) for name in node.input]
         return np.concatenate(parts, axis=1)
