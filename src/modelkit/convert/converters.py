@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from modelkit.convert import graphs, sklearn, torch
+from modelkit.convert import boosting, graphs, sklearn, torch
 from modelkit.convert.modules import is_module
 from modelkit.convert.notes import Notes
 from modelkit.convert.source import Source
@@ -28,7 +28,7 @@ def conversions(model: Any, example: Any, notes: Notes) -> tuple[Ways, tuple[str
     """
     if is_module(model):
         return torch.conversions(model, example, notes), ("torch", "onnxscript")
-    if sklearn.is_known(model):
+    if sklearn.is_estimator(model) or boosting.is_booster(model):
         known = TRAINED_WITH.get(sklearn.package_of(model), ("scikit-learn", "spox"))
         return sklearn.conversions(model, example, notes), known
     if isinstance(model, graphs.FORMS):

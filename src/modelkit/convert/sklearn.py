@@ -62,11 +62,6 @@ def is_estimator(source: object) -> bool:
     return is_a(source, "sklearn.base", "BaseEstimator") or boosting.is_catboost(source)
 
 
-def is_known(model: object) -> bool:
-    """Whether a model is an estimator, or a Booster that becomes one."""
-    return is_estimator(model) or boosting.is_booster(model)
-
-
 def number_dtypes(estimator: Any) -> tuple[str, ...]:
     """The dtypes to try for numeric inputs: the family's own, then the other.
 

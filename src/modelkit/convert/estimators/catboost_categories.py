@@ -22,7 +22,6 @@ from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.categories import HALF
 from modelkit.convert.estimators.lookup import looked_up
 from modelkit.convert.estimators.tensors import Columns, Var, constant, gathered, ml, op, refuse
-from modelkit.errors import ConversionError
 
 FACTOR = np.uint64(0x4906BA494954CB65)  # of a hash made of two
 NOBODY = np.uint64(0xFFFFFFFFFFFFFFFF)  # the hash of a free place in a table
@@ -60,8 +59,7 @@ class Lookups:
     def __init__(
         self, estimator: Any, columns: Columns, said: dict[str, Any], numbers: Var = None
     ) -> None:
-        self._step = type(estimator).__name__
-        self._names = estimator.feature_names_
+        self._estimator = estimator
         self._features = said["features_info"]
         self._numbers = numbers
         self._coded = _coded(estimator, columns, self._features)
@@ -123,10 +121,10 @@ class Lookups:
         for element in elements:
             values, are_known, own = self._read(element)
             if len(keys) * len(values) > MOST_COMBINATIONS:
-                raise ConversionError(
-                    f"{self._step} has statistics of combinations of columns with too many "
+                refuse(
+                    self._estimator,
+                    " has statistics of combinations of columns with too many "
                     "categories to convert; fit it with max_ctr_complexity=1, or use format='joblib'",
-                    step=self._step,
                 )
             with np.errstate(over="ignore"):
                 keys = (FACTOR * (keys[:, None] + FACTOR * values)).ravel()
@@ -159,12 +157,13 @@ class Lookups:
             return
         features = self._features["categorical_features"]
         places = [each["cat_feature_index"] for each in elements if "cat_feature_index" in each]
-        read = [repr(self._names[features[place]["flat_feature_index"]]) for place in places]
-        raise ConversionError(
-            f"{self._step} has seen {lacking} categories of {', '.join(read)} in fit that the "
+        names = self._estimator.feature_names_
+        read = [repr(names[features[place]["flat_feature_index"]]) for place in places]
+        refuse(
+            self._estimator,
+            f" has seen {lacking} categories of {', '.join(read)} in fit that the "
             "example lacks, and knows them by their hashes only; pass an example that holds every "
             "category, such as all rows of fit",
-            step=self._step,
         )
 
 

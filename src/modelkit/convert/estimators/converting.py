@@ -12,12 +12,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.asking import place_of_last, placed
-from modelkit.convert.estimators.guards import (
-    CONTAINERS,
-    not_finite,
-    out_of_range,
-    reaches_infinity,
-)
+from modelkit.convert.estimators.guards import CONTAINERS, not_finite, reaches_infinity
 from modelkit.convert.estimators.origins import origins
 from modelkit.convert.estimators.rounding import dtypes_if_rounded_once
 from modelkit.convert.estimators.selection import is_selector
@@ -35,6 +30,7 @@ from modelkit.convert.estimators.tensors import (
     in_dtypes,
     key_of,
     op,
+    refuse,
     total,
 )
 from modelkit.convert.parity.rows import numbers_in
@@ -126,10 +122,10 @@ class Converting:
             function = type(estimator).__name__ == "FunctionTransformer"
             takes_times = parts or function or isinstance(convert, partial)
             if not takes_times and any(part.times for part in columns.parts):
-                raise ConversionError(
-                    f"{type(estimator).__name__} gets a column of times, which is not a number in "
-                    "a graph: put FunctionTransformer(lambda X: ... .dt.hour ...) before it",
-                    step=type(estimator).__name__,
+                refuse(
+                    estimator,
+                    " gets a column of times, which is not a number in a graph: put "
+                    "FunctionTransformer(lambda X: ... .dt.hour ...) before it",
                 )
             self.guard(estimator, columns)
             answer = answer_of(convert(estimator, columns, self))
@@ -147,10 +143,9 @@ class Converting:
         if any(hasattr(estimator, attribute) for attribute in CONTAINERS):
             return
         name = type(estimator).__name__
-        beyond = out_of_range(estimator, columns)
-        if beyond is not None:
-            mask, what = beyond
-            self.refuse(mask, f"{name} refuses {what}")
+        if name == "PowerTransformer" and estimator.method == "box-cox":
+            refused = columns.matrix(np.float64) <= 0.0
+            self.refuse(refused, f"{name} refuses 0 or a negative number")
         for part, its in columns.spans:
             made = part.dtype.kind == "f"
             if made and ancestors([part], self._checked) & self._reaching:
@@ -191,10 +186,6 @@ class Converting:
     def float_dtype(self, columns: Columns) -> Any:
         """The dtype that scikit-learn computes in with columns."""
         return np.float32 if self.is_single(columns) else np.float64
-
-    def floats(self, columns: Columns) -> Var:
-        """All columns as one matrix in the dtype that scikit-learn computes in."""
-        return columns.matrix(self.float_dtype(columns))
 
     def _as_in_source(self, answer: Answer, estimator: Any, columns: Columns) -> Answer:
         """An answer whose floats were computed in float64, and may be of float32 in the source."""

@@ -34,10 +34,6 @@ from modelkit.convert.estimators.tensors import (
 )
 from modelkit.convert.estimators.trees import Forest, by_tree, ensemble, sum_of_leaves
 
-Shares = list[
-    tuple[float, float]
-]  # the weight of each estimator, and what it adds to other classes
-
 
 def forest_of(fitted: Sequence[Any], values: Sequence[Array], features: Any = None) -> Forest:
     """The nodes of fitted trees, with what each adds.
@@ -122,11 +118,21 @@ def adaptive(estimator: Any, columns: Columns, at: Converting) -> Answer:
         refuse(estimator, " of one class cannot be converted; fit it on rows of several")
     parts = estimator.estimators_
     weights = estimator.estimator_weights_
-    shares = [(weight, -1 / (count - 1) * weight) for weight in weights[: len(parts)]]
-    said = (_said_by_trees if all(map(is_tree, parts)) else _said_by_any)(
-        estimator, columns, at, shares
-    )
-    added = said / float(weights.sum())
+    by_trees = all(map(is_tree, parts))
+    terms = []
+    for each, weight in zip(parts, weights, strict=False):  # fit may have stopped early
+        if by_trees:  # what each leaf says
+            said = each.classes_[leaves_of(each).argmax(axis=1)][:, None] == estimator.classes_
+        else:
+            place = at.answer(each, columns).required("place")
+            known = np.searchsorted(estimator.classes_, each.classes_)
+            if not np.array_equal(known, np.arange(len(known))):
+                place = gathered(known, place)
+            said = upright(place) == [range(count)]
+        terms.append(np.where(said, weight, -1 / (count - 1) * weight))
+    rows = columns.matrix(np.float32)
+    added = sum_of_leaves(rows, forest_of(parts, terms)) if by_trees else op.sum(terms)
+    added = added / float(weights.sum())
     if count == 2:
         return _decided_by_two(added)
     scores = softmax(added / (count - 1))
@@ -139,26 +145,6 @@ def _decided_by_two(added: Var) -> Answer:
     pair = upright(decision) * [[-1.0, 1.0]] * 0.5
     place = (decision > 0.0).astype(np.int64)
     return Answer(place=place, probabilities=softmax(pair), decision=decision)
-
-
-def _said_by_trees(estimator: Any, columns: Columns, at: Converting, shares: Shares) -> Var:
-    values = []
-    for each, (weight, other) in zip(estimator.estimators_, shares, strict=True):
-        said = each.classes_[leaves_of(each).argmax(axis=1)]
-        values.append(np.where(said[:, None] == estimator.classes_, weight, other))
-    return sum_of_leaves(columns.matrix(np.float32), forest_of(estimator.estimators_, values))
-
-
-def _said_by_any(estimator: Any, columns: Columns, at: Converting, shares: Shares) -> Var:
-    terms = []
-    every = np.arange(len(estimator.classes_))
-    for each, (weight, other) in zip(estimator.estimators_, shares, strict=True):
-        place = at.answer(each, columns).required("place")
-        known = np.searchsorted(estimator.classes_, each.classes_)
-        if not np.array_equal(known, every[: len(known)]):
-            place = gathered(known, place)
-        terms.append(np.where(upright(place) == [every], weight, other))
-    return op.sum(terms)
 
 
 @converts("AdaBoostRegressor")

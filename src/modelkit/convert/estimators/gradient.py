@@ -66,9 +66,18 @@ def _own_start(estimator: Any, columns: Columns, at: Converting) -> Var:
 
     Raises ConversionError for a model that computes in float32 since it was fitted on such rows.
     """
-    _check_computes_in_float64(estimator)
+    first = estimator.init_
+    row = np.zeros((1, estimator.n_features_in_), np.float32)
+    ask = first.predict_proba if hasattr(estimator, "classes_") else first.predict
+    if np.asarray(ask(row)).dtype != np.float64:
+        refuse(
+            estimator,
+            f"(init={type(first).__name__}) cannot be converted, since the first model computes in "
+            "float32, which a graph does not repeat; leave init out, give a tree, a forest or a "
+            "support vector machine, or use format='joblib'",
+        )
     rounded = columns.matrix(np.float32).astype(np.float64)
-    answer = at.answer(estimator.init_, Columns((rounded,)))
+    answer = at.answer(first, Columns((rounded,)))
     if not hasattr(estimator, "classes_"):
         said = answer.required("prediction").astype(np.float64)
         return said if said.ndim == 2 else upright(said)
@@ -79,20 +88,6 @@ def _own_start(estimator: Any, columns: Columns, at: Converting) -> Var:
     second = likely[:, [1]]
     score = np.log(second / (1.0 - second))
     return score * 0.5 if estimator.loss == "exponential" else score
-
-
-def _check_computes_in_float64(estimator: Any) -> None:
-    first = estimator.init_
-    row = np.zeros((1, estimator.n_features_in_), np.float32)
-    ask = first.predict_proba if hasattr(estimator, "classes_") else first.predict
-    if np.asarray(ask(row)).dtype == np.float64:
-        return
-    refuse(
-        estimator,
-        f"(init={type(first).__name__}) cannot be converted, since the first model computes in "
-        "float32, which a graph does not repeat; leave init out, give a tree, a forest or a "
-        "support vector machine, or use format='joblib'",
-    )
 
 
 def by_scores(raw: Var, *, two: bool) -> Answer:

@@ -40,13 +40,6 @@ def reaches_infinity(estimator: Any) -> bool:
     return type(estimator).__name__ in REACHING or "nan" in (str(unknown), beyond)
 
 
-def out_of_range(estimator: Any, columns: Columns) -> tuple[Var, str] | None:
-    """Where an estimator refuses finite numbers, and what these are; None where it takes them all."""
-    if type(estimator).__name__ == "PowerTransformer" and estimator.method == "box-cox":
-        return columns.matrix(np.float64) <= 0.0, "0 or a negative number"
-    return None
-
-
 def not_finite(estimator: Any, part: Var, first: int, count: int) -> tuple[list[Var], bool]:
     """Where an estimator refuses NaN or infinities in a part of its `count` columns.
 

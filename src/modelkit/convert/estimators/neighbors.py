@@ -72,11 +72,6 @@ def targets_of(estimator: Any) -> tuple[Array, bool]:
     return (targets if several else targets[:, None]), several
 
 
-def is_known(estimator: Any) -> bool:
-    """Whether distances are Euclidean and rows dense."""
-    return metric_of(estimator) == "euclidean" and isinstance(estimator._fit_X, np.ndarray)
-
-
 def named_weights(estimator: Any) -> bool:
     """Whether neighbours weigh by distance. Raises ConversionError for a function of somebody's own."""
     weights = estimator.weights
@@ -99,7 +94,7 @@ def _neighbors(estimator: Any, x: Any) -> tuple[Any, Any]:
 
 def closest(estimator: Any, x: Any, count: int) -> tuple[Any, Any]:
     """The places of neighbours among the rows of fit, the nearest first, and their distances."""
-    if is_known(estimator):
+    if metric_of(estimator) == "euclidean" and isinstance(estimator._fit_X, np.ndarray):
         places, squares = nearest(estimator, x, count)
         return places, np.sqrt(squares)
     distances = from_training(estimator, x)

@@ -67,7 +67,7 @@ def prove_parity(
             the example.
     """
     signature = source.signature
-    figures: dict[str, Any] = {}
+    figures: dict[str, Any] = {"missing_rows": 0}
     total = Differences()
     with build(open_signature(signature)) as model:
         if source.truth is not None:
@@ -82,10 +82,9 @@ def prove_parity(
         sizes, batch_max_abs, invariant = batch_invariance(source, model, feeds)
         count = 0 if feeds is None else model.signature.count(feeds)
     rtol, atol = tolerance(source)
-    parity = Parity(
+    return signature, Parity(
         against=source.against,
         rows=count,
-        missing_rows=0,
         batch_sizes=sizes,
         rtol=rtol,
         atol=atol,
@@ -95,8 +94,8 @@ def prove_parity(
         ties=total.ties,
         batch_max_abs=batch_max_abs,
         batch_invariant=invariant,
+        **figures,
     )
-    return signature, dataclasses.replace(parity, **figures)
 
 
 def check_takes_example(source: Source, signature: Signature) -> None:
