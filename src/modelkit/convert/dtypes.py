@@ -38,10 +38,10 @@ def columns_of(example: Any, *, native: bool) -> list[Column]:
     """
     if isinstance(example, np.ndarray):
         return [Column(f"x{i}", str(example.dtype)) for i in range(example.shape[1])]
-    columns = []
-    for name, values in example.items():
-        columns.append(Column(str(name), _column_dtype(str(name), values, native=native)))
-    return columns
+    return [
+        Column(str(name), _column_dtype(str(name), values, native=native))
+        for name, values in example.items()
+    ]
 
 
 def dtypes_of(example: Any) -> list[np.dtype[Any]]:

@@ -127,10 +127,11 @@ def dense_table(estimator: Any, rows: Any) -> Any:
     """
     if not is_a(rows, "pandas", "DataFrame"):
         return rows
-    sparse = {}
-    for name, dtype in rows.dtypes.items():
-        if hasattr(dtype, "subtype") and hasattr(dtype, "fill_value"):
-            sparse[name] = dtype.subtype
+    sparse = {
+        name: dtype.subtype
+        for name, dtype in rows.dtypes.items()
+        if hasattr(dtype, "subtype") and hasattr(dtype, "fill_value")
+    }
     if not sparse:
         return rows
     dense = rows.astype(sparse)

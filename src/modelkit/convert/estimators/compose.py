@@ -278,10 +278,8 @@ def _label(answer: Answer, estimator: Any) -> Var:
         return answer.label
     if not answer.several:
         return _named(answer, np.asarray(estimator.classes_))
-    labels = []
-    for part, classes in zip(answer.several, estimator.classes_, strict=True):
-        labels.append(upright(_named(part, np.asarray(classes))))
-    return column_stack(labels)
+    pairs = zip(answer.several, estimator.classes_, strict=True)
+    return column_stack([_named(part, np.asarray(classes)) for part, classes in pairs])
 
 
 def _named(answer: Answer, classes: Any) -> Var:

@@ -130,9 +130,11 @@ def adaptive(estimator: Any, columns: Columns, at: Converting) -> Answer:
                 place = gathered(known, place)
             said = upright(place) == [range(count)]
         terms.append(np.where(said, weight, -1 / (count - 1) * weight))
-    rows = columns.matrix(np.float32)
-    added = sum_of_leaves(rows, forest_of(parts, terms)) if by_trees else op.sum(terms)
-    added = added / float(weights.sum())
+    added = (
+        sum_of_leaves(columns.matrix(np.float32), forest_of(parts, terms))
+        if by_trees
+        else op.sum(terms)
+    ) / float(weights.sum())
     if count == 2:
         return _decided_by_two(added)
     scores = softmax(added / (count - 1))
@@ -195,8 +197,11 @@ def embedding(estimator: Any, columns: Columns, at: Converting) -> Var:
 @converts("IsolationForest")
 def isolation(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """IsolationForest: a power of the sum of how deep the trees isolate a row."""
+    from sklearn.ensemble._iforest import _average_path_length
+
     added = flat(sum_of_leaves(columns.matrix(np.float32), _isolating(estimator)))
-    every = _depth_of_all(estimator)
+    # How deep a row is in all trees together, on average; no public way.
+    every = len(estimator.estimators_) * float(_average_path_length([estimator._max_samples])[0])
     share = added / every if every else added * 0.0 + 1.0
     found = detected(estimator, columns.table(), -(2.0**-share))
     if not every:
@@ -230,11 +235,3 @@ def _isolating(estimator: Any) -> Forest:
     ]
     some = estimator._max_features != estimator.n_features_in_  # max_features as a number
     return forest_of(trees, depths, estimator.estimators_features_ if some else None)
-
-
-def _depth_of_all(estimator: Any) -> float:
-    """The depth of a row in all trees together, on average."""
-    from sklearn.ensemble._iforest import _average_path_length
-
-    one = _average_path_length([estimator._max_samples])[0]  # no public way
-    return len(estimator.estimators_) * float(one)

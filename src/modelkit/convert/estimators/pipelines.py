@@ -109,11 +109,11 @@ def _vector(columns: Columns, place: int) -> Any:
 @converts("FeatureUnion")
 def union(estimator: Any, columns: Columns, at: Converting) -> Columns:
     """FeatureUnion: parts over all columns, side by side."""
-    tables: list[Columns] = []
-    for name, step in estimator.transformer_list:
-        if step in UNREAD:
-            continue
-        tables.append(_weighted(estimator, name, transformed(step, columns, at), at))
+    tables = [
+        _weighted(estimator, name, transformed(step, columns, at), at)
+        for name, step in estimator.transformer_list
+        if step not in UNREAD
+    ]
     return hstack(tables, sparse=any(table.stored is not None for table in tables))
 
 

@@ -18,7 +18,7 @@ FUNCTIONS = ("tokenizer", "preprocessor", "analyzer", "strip_accents")  # option
 @converts("CountVectorizer", "TfidfVectorizer")
 def counts(vectorizer: Any, columns: Columns, at: Converting) -> Var:
     """CountVectorizer and TfidfVectorizer: the weight of each term that a text holds."""
-    terms, numbers = at.counted(terms_of(vectorizer, _column_of(vectorizer, columns)))
+    terms, numbers = at.counted(terms_of(vectorizer, columns))
     if vectorizer.binary or np.dtype(vectorizer.dtype).kind == "b":
         numbers = np.minimum(numbers, 1.0)
     found = NonZeros(terms, numbers, len(vectorizer.vocabulary_))
@@ -31,24 +31,12 @@ def counts(vectorizer: Any, columns: Columns, at: Converting) -> Var:
 @converts("HashingVectorizer")
 def hashes(vectorizer: Any, columns: Columns, at: Converting) -> Var:
     """HashingVectorizer: what Python sums up in the columns that hashes of terms choose."""
-    terms, numbers = at.counted(terms_of(vectorizer, _column_of(vectorizer, columns)))
+    terms, numbers = at.counted(terms_of(vectorizer, columns))
     if vectorizer.norm is not None:
         numbers = _over_norm(numbers, vectorizer.norm)
     if np.dtype(vectorizer.dtype) != np.float64:
         numbers = numbers.astype(np.float32).astype(np.float64)
     return at.table_of(NonZeros(terms, numbers, vectorizer.n_features))
-
-
-def _column_of(vectorizer: Any, columns: Columns) -> str:
-    """The input of texts that a vectorizer reads. Raises ConversionError."""
-    column: str | None = columns.parts[0].input if len(columns.parts) == 1 else None
-    if column is None:
-        refuse(
-            vectorizer,
-            " must read a column as it is; apply the step before it to the texts before "
-            "the model, or save the model with format='joblib'",
-        )
-    return column
 
 
 @converts("TfidfTransformer")
@@ -86,11 +74,18 @@ def _over_norm(numbers: Var, norm: str) -> Var:
     return numbers / np.where(size == 0.0, 1.0, size)
 
 
-def terms_of(vectorizer: Any, column: str) -> Terms:
-    """What a fitted vectorizer counts in a column.
+def terms_of(vectorizer: Any, columns: Columns) -> Terms:
+    """What a fitted vectorizer counts in the input of texts that it reads.
 
-    Raises ConversionError for what is code, and no data.
+    Raises ConversionError for another column, and for what is code, and no data.
     """
+    column: str | None = columns.parts[0].input if len(columns.parts) == 1 else None
+    if column is None:
+        refuse(
+            vectorizer,
+            " must read a column as it is; apply the step before it to the texts before "
+            "the model, or save the model with format='joblib'",
+        )
     _check_vectorizer(vectorizer)
     places: dict[str, int] = getattr(vectorizer, "vocabulary_", {})
     vocabulary = sorted(places, key=places.__getitem__)

@@ -130,13 +130,16 @@ def _trees(estimator: Any, columns: Columns, learner: dict[str, Any], base: Arra
     )
     names = _names_of(learner)
 
+    numbers = partial(_numbers, estimator=estimator)
+
     def codes(column: Columns, feature: int, other: int) -> Var:
         known = names.get(feature) or column.parts[0].categories
         if known:
             return codes_of(column, known, other)
-        return _whole_codes(column, other, estimator)
+        number = numbers(column)
+        held = np.where(number < 0, np.float32(other), np.minimum(number, np.float32(other)))
+        return np.where(np.isnan(number), np.float32(other + 1), held).astype(np.int64)
 
-    numbers = partial(_numbers, estimator=estimator)
     rows, forest, _ = read_by(forest, sets, columns, numbers, codes)
     if forest.value.shape[1] == 1:
         return sum_from(rows, base, forest, output=np.array(outputs))
@@ -242,13 +245,6 @@ def _names_of(learner: dict[str, Any]) -> dict[int, list[Any]]:
         if names and text.isascii():
             found[column] = [name.decode() for name in names]
     return found
-
-
-def _whole_codes(column: Columns, other: int, estimator: Any) -> Var:
-    """The codes in a column that holds them as numbers, as `read_by` asks for them."""
-    number = _numbers(column, estimator)
-    held = np.where(number < 0, np.float32(other), np.minimum(number, np.float32(other)))
-    return np.where(np.isnan(number), np.float32(other + 1), held).astype(np.int64)
 
 
 def _linked(margin: Var, link: str) -> Var:

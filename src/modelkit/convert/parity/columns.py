@@ -72,11 +72,11 @@ def signature_columns(signature: Signature) -> list[Column]:
 
 def with_columns(signature: Signature, change: Callable[[Column], Column]) -> Signature:
     """The signature with each of its columns changed."""
-    inputs = []
-    for spec in signature.inputs:
-        columns = tuple(change(column) for column in spec.columns)
-        inputs.append(dataclasses.replace(spec, columns=columns))
-    return dataclasses.replace(signature, inputs=tuple(inputs))
+    inputs = tuple(
+        dataclasses.replace(spec, columns=tuple(map(change, spec.columns)))
+        for spec in signature.inputs
+    )
+    return dataclasses.replace(signature, inputs=inputs)
 
 
 def sort_out(names: list[str], judge: Callable[[list[str]], Verdicts | None]) -> Verdicts:
@@ -261,10 +261,8 @@ def _codes(source: Source, columns: dict[str, Column], known: Values) -> list[st
     A tensor of integers, which an estimator has that is packaged as it is, accepts only integers, so only these
     are asked about.
     """
-    narrow: set[str] = set()
-    for spec in source.signature.inputs:
-        if "int" in spec.dtype:
-            narrow.update(column.name for column in spec.columns)
+    specs = [spec for spec in source.signature.inputs if "int" in spec.dtype]
+    narrow = {column.name for spec in specs for column in spec.columns}
     return [
         name
         for name, column in columns.items()

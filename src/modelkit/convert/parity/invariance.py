@@ -79,7 +79,4 @@ def _in_parts(
         places = np.arange(start, min(start + size, total))
         some = model.signature.take(feeds, places)
         parts.append(model.run(model.signature.columns(some)))  # which coerces them to the same
-    joined = {}
-    for name, axis in axes.items():
-        joined[name] = np.concatenate([part[name] for part in parts], axis)
-    return joined
+    return {name: np.concatenate([part[name] for part in parts], axes[name]) for name in axes}
