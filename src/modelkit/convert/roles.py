@@ -134,31 +134,16 @@ def with_classes(
     """
     from modelkit.convert.estimators.tensors import argument
 
-    names = [spec.name for spec in specs]
-    if PROBABILITIES not in names:
-        raise ConversionError(
-            f"classes= needs an output of probabilities, and the outputs are {names}: name it, "
-            f"outputs={{{PROBABILITIES!r}: {names[0]!r}}}"
-        )
-    at = names.index(PROBABILITIES)
+    at = _place_of_probabilities(graph, specs, len(classes))
     spec = specs[at]
-    rows, *widths = spec.shape
-    one = len(classes) == 2 and widths in ([], [1])  # of the second class alone
-    open_ = len(widths) == 1 and isinstance(widths[0], str)
-    if not (one or open_ or widths == [len(classes)]):
-        raise ConversionError(
-            f"there are {len(classes)} classes, and the probabilities are {spec}: they have one "
-            "column for each class"
-        )
-    labelled = LABEL_OUTPUT in names
-    if not labelled and any(value.name == LABEL_OUTPUT for value in graph.input):
-        raise ConversionError(f"the graph has an input {LABEL_OUTPUT!r}: rename it there")
     given = argument(spec)
-    answers = {name: given for name in (PROBABILITIES, LABEL_OUTPUT) if name in names}
+    kept = (PROBABILITIES, LABEL_OUTPUT)
+    answers = {each.name: given for each in specs if each.name in kept}
     classify(answers, classes)
     found = {name: each for name, each in answers.items() if each is not given}
     if not found:
         return specs
+    one = PROBABILITIES in found  # of the second class alone
     inner = INSIDE + PROBABILITIES if one else PROBABILITIES
     _rename(graph, {PROBABILITIES: inner}, "")
     made = written("classes", {inner: given}, found)
@@ -166,15 +151,36 @@ def with_classes(
     graph.initializer.extend(made.initializer)
     stated = {value.name: value for value in made.output}
     if one:
-        specs[at] = replace(spec, shape=(rows, 2))
+        specs[at] = replace(spec, shape=(spec.shape[0], 2))
         graph.output[at].CopyFrom(stated[PROBABILITIES])
-    if not labelled:
+    if LABEL_OUTPUT in found:
         kind = np.asarray(classes).dtype
-        specs.insert(
-            0, TensorSpec(LABEL_OUTPUT, "string" if kind.kind == "U" else str(kind), (rows,))
-        )
+        dtype = "string" if kind.kind == "U" else str(kind)
+        specs.insert(0, TensorSpec(LABEL_OUTPUT, dtype, spec.shape[:1]))
         graph.output.insert(0, stated[LABEL_OUTPUT])
     return specs
+
+
+def _place_of_probabilities(graph: onnx.GraphProto, specs: list[TensorSpec], classes: int) -> int:
+    """Where the probabilities are among outputs. Raises ConversionError where they fit no such classes."""
+    names = [spec.name for spec in specs]
+    if PROBABILITIES not in names:
+        raise ConversionError(
+            f"classes= needs an output of probabilities, and the outputs are {names}: name it, "
+            f"outputs={{{PROBABILITIES!r}: {names[0]!r}}}"
+        )
+    at = names.index(PROBABILITIES)
+    _, *widths = specs[at].shape
+    one = classes == 2 and widths in ([], [1])
+    open_ = len(widths) == 1 and isinstance(widths[0], str)
+    if not (one or open_ or widths == [classes]):
+        raise ConversionError(
+            f"there are {classes} classes, and the probabilities are {specs[at]}: they have one "
+            "column for each class"
+        )
+    if LABEL_OUTPUT not in names and any(value.name == LABEL_OUTPUT for value in graph.input):
+        raise ConversionError(f"the graph has an input {LABEL_OUTPUT!r}: rename it there")
+    return at
 
 
 def refuse_beyond(graph: onnx.GraphProto, batch: str) -> tuple[str, ...]:
@@ -184,10 +190,7 @@ def refuse_beyond(graph: onnx.GraphProto, batch: str) -> tuple[str, ...]:
     up the nearest one there is. `batch` is the dimension of the rows: indices that belong to no row
     are left as they are.
     """
-    shapes: Shapes = {tensor.name: [*tensor.dims] for tensor in graph.initializer}
-    for value in [*graph.input, *graph.value_info]:
-        dims = value.type.tensor_type.shape.dim
-        shapes[value.name] = [dim.dim_param or dim.dim_value for dim in dims]
+    shapes = _shapes_of(graph)
     inputs = {value.name for value in graph.input}
     reasons: list[str] = []
     apart: list[str] = []
@@ -209,6 +212,15 @@ def refuse_beyond(graph: onnx.GraphProto, batch: str) -> tuple[str, ...]:
         shape: list[str | int | None] = [batch, len(apart)]
         graph.output.append(helper.make_tensor_value_info(REFUSED, TensorProto.DOUBLE, shape))
     return tuple(reasons)
+
+
+def _shapes_of(graph: onnx.GraphProto) -> Shapes:
+    """What is known of the shapes of tensors."""
+    shapes: Shapes = {tensor.name: [*tensor.dims] for tensor in graph.initializer}
+    for value in [*graph.input, *graph.value_info]:
+        dims = value.type.tensor_type.shape.dim
+        shapes[value.name] = [dim.dim_param or dim.dim_value for dim in dims]
+    return shapes
 
 
 def _of_rows(graph: onnx.GraphProto, name: str, shapes: Shapes, batch: str) -> str | None:

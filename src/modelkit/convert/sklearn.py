@@ -123,21 +123,15 @@ def _converted(
     inputs = _inputs(example.columns, dtypes_of(example.rows), numbers, categories)
     roles, classes = example.roles(spread(example.rows, 2))
     rows = spread(example.given, EXAMPLE_ROWS)
-    nones = example.empty[1]
-    both = {  # in which scikit-learn keeps None and NaN apart, and a package does not
-        str(name)
-        for name, column in (example.rows.items() if nones else ())
-        if any(value is not None for value in column[column.isna()].array)
-    }
     conversion = composed(
         example.estimator,
         inputs,
         roles,
         rows[:, 0] if example.texts else rows,
         categories,
-        {*nones} - both,
-        closed=closed,
-        converters=converters,
+        _with_none_alone(example),
+        closed,
+        converters,
     )
     read = conversion.read | conversion.counted
     example = example.without(
@@ -151,6 +145,16 @@ def _converted(
         refusals=tuple(reason for _, reason in conversion.at.refusals),
     )
     return example, signature, conversion
+
+
+def _with_none_alone(example: Example) -> set[str]:
+    """The columns of objects whose missing values are None: scikit-learn keeps it apart from NaN."""
+    nones = example.empty[1]
+    return {
+        str(name)
+        for name, column in (example.rows.items() if nones else ())
+        if str(name) in nones and all(value is None for value in column[column.isna()].array)
+    }
 
 
 def _prefixes(

@@ -189,27 +189,32 @@ class Part:
 
 def parts_of(whole: Any, columns: Named) -> list[Part]:
     """The parts that an estimator asks, some of which are words; those in them are theirs."""
-    kind = type(whole).__name__
     found = []
     passed = columns
     steps = getattr(whole, "steps", [])
     for number, (name, step) in enumerate(steps, 1):
         if not does_nothing(step):
-            place = f"step {name!r} (pipeline step {number} of {len(steps)})"
-            found.append(Part(place, step, passed))
+            found.append(
+                Part(f"step {name!r} (pipeline step {number} of {len(steps)})", step, passed)
+            )
             passed = _passed_on(step, passed)
     united = [(name, part, columns) for name, part in getattr(whole, "transformer_list", [])]
     places = getattr(whole, "_transformer_to_input_indices", {})  # no public way
-    for name, part, _ in getattr(whole, "transformers_", []):
-        united.append((name, part, _taken(columns, places.get(name, ()))))
-    for name, part, its in united:
-        if part not in UNREAD:
-            found.append(Part(f"transformer {name!r} of the {kind}", part, its))
+    united += [
+        (name, part, _taken(columns, places.get(name, ())))
+        for name, part, _ in getattr(whole, "transformers_", [])
+    ]
+    found += [
+        Part(f"transformer {name!r} of the {type(whole).__name__}", part, its)
+        for name, part, its in united
+        if part not in UNREAD
+    ]
     names = {id(part): name for name, part in getattr(whole, "named_estimators_", {}).items()}
     subsets = getattr(whole, "estimators_features_", repeat(None))
     for part, chosen in zip(inner_parts(whole), subsets, strict=False):
         its = columns if chosen is None else _taken(columns, chosen)
-        place = f"estimator {names[id(part)]!r} of the {kind}" if id(part) in names else ""
+        named = f"estimator {names.get(id(part))!r} of the {type(whole).__name__}"
+        place = named if id(part) in names else ""
         found.append(Part(place, part, its))
     if hasattr(whole, "final_estimator_"):
         found.append(Part("", whole.final_estimator_, []))

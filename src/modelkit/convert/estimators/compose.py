@@ -124,7 +124,6 @@ def composed(
     rows: Any,
     categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
     nones: Collection[str] = (),
-    *,
     closed: Mapping[str, Collection[Any]] = MappingProxyType({}),
     converters: Equivalents = MappingProxyType({}),
 ) -> Composed:
@@ -136,12 +135,7 @@ def composed(
 
     Raises ConversionError.
     """
-    arguments = {}
-    for spec in inputs:
-        name = spec.columns[0].name  # the only one where it has categories, or texts
-        given = arguments[spec.name] = argument(spec)
-        given.categories = categories.get(name, ())
-        given.marks_none = given.dtype == STRING and name in nones
+    arguments = _arguments(inputs, categories, nones)
     names = [column.name for spec in inputs for column in spec.columns]
     at = Converting(
         partial(converter_of_estimator, converters=converters),
@@ -161,6 +155,19 @@ def composed(
     if at.refusals:
         outputs[REFUSED] = _refused([mask for mask, _ in at.refusals])
     return Composed(at, roles, outputs)
+
+
+def _arguments(
+    inputs: list[TensorSpec], categories: Mapping[str, tuple[Any, ...]], nones: Collection[str]
+) -> dict[str, Var]:
+    """The inputs of a graph by name, which remember what is known of their columns."""
+    found = {}
+    for spec in inputs:
+        name = spec.columns[0].name  # the only one where it has categories, or texts
+        given = found[spec.name] = argument(spec)
+        given.categories = categories.get(name, ())
+        given.marks_none = given.dtype == STRING and name in nones
+    return found
 
 
 def _sum_behind(end: Var, given: Columns) -> tuple[Structure, list[Var]] | None:

@@ -245,12 +245,10 @@ def _closed(questions: Questions, columns: dict[str, Column]) -> Values:
             questions.refuse(found[name], f"rows with unknown or unusual values of column {name!r}")
         if verdict == REFUSED and name in known:
             closed[name] = known[name]
-        if verdict == REFUSED and name not in known:
+        elif verdict == REFUSED:
             _check_open(source, columns[name])
             if name in codes:
-                rows = _changed(
-                    questions, [name], partial(_other_codes, questions, {}, columns, 0.5)
-                )
+                rows = _changed(questions, [name], partial(by_code, 0.5))
                 questions.refuse_alike(rows, f"rows with unknown codes of column {name!r}")
     return closed
 

@@ -92,15 +92,15 @@ def compare(
     for name, expected in truth.items():
         if name in (DECISION, TIES):
             continue
-        _check_shape(name, expected, got[name])
+        answer = got[name]
+        _check_shape(name, expected, answer)
         if expected.dtype.kind == "f" and name != LABEL:
-            gap = _gap(expected, got[name])
+            gap = _gap(expected, answer)
             share = gap / np.maximum(scales.get(name, 1.0), np.abs(np.nan_to_num(expected)))
-            most_abs, most_rel = (float(np.max(each, initial=0.0)) for each in (gap, share))
-            merge(found, Differences(most_abs, most_rel))
+            merge(found, Differences(_most(gap), _most(share)))
             wrong = (share > rtol + atol).any(axis=tuple(range(1, share.ndim)))
         else:
-            wrong, tied = _other_labels(truth, expected, got[name], rtol, atol)
+            wrong, tied = _other_labels(truth, expected, answer, rtol, atol)
             found.ties += int(tied.sum())
             found.flips += int(wrong.sum())
         by_output.append(np.atleast_1d(wrong))
@@ -108,6 +108,10 @@ def compare(
         by_output = [np.array([wrong.any()]) for wrong in by_output]
     found.wrong = np.any(by_output, axis=0)
     return found
+
+
+def _most(values: Array) -> float:
+    return float(np.max(values, initial=0.0))
 
 
 def _check_shape(name: str, expected: Array, got: Array) -> None:

@@ -53,23 +53,31 @@ def at_thresholds(source: Source, rows: Columns) -> Columns | None:
     usable = np.flatnonzero((size > ZERO) & (size < ENDLESS) & np.isin(columns, numbers))
     if not len(usable):
         return None
-    # Some splits in one row each, and then each number beside each split in as many rows as there
-    # are, for a row has to come as far as the split.
-    cases = 3 * len(usable)
     number = np.arange(THRESHOLD_ROWS)
+    places, side = _cases(usable)
+    columns = columns[places]
+    beside = _beside(values[places], side, single[places])
+    found: Columns = at(rows, (number + number // (3 * len(usable))) % count(rows))
+    for column in np.unique(columns).tolist():
+        mask = columns == column
+        found[names[column]] = put(found[names[column]], mask, beside[mask])
+    return found
+
+
+def _cases(usable: Array) -> tuple[Array, Array]:
+    """A split for each row, and the side that it is asked about.
+
+    Some splits come in one row each, and then each number beside each split in as many rows as there
+    are, for a row has to come as far as the split.
+    """
+    cases = 3 * len(usable)
     case = np.linspace(0, max(cases, THRESHOLD_ROWS) - 1, THRESHOLD_ROWS).astype(int) % cases
     places = usable[case // 3]
     side = case % 3 - 1
     most = min(PROBE_ROWS, len(usable))
     places[:most] = usable[np.linspace(0, len(usable) - 1, most).astype(int)]
     side[:most] = 1 - (places[:most] + 1) % 3
-    columns = columns[places]
-    beside = _beside(values[places], side, single[places])
-    found: Columns = at(rows, (number + number // cases) % count(rows))
-    for column in np.unique(columns).tolist():
-        mask = columns == column
-        found[names[column]] = put(found[names[column]], mask, beside[mask])
-    return found
+    return places, side
 
 
 def _beside(values: Array, side: Array, single: Array) -> Array:

@@ -195,8 +195,7 @@ def _chosen(original: Any, X: Any, count: int) -> tuple[Array, Array]:
     for start in range(0, len(asked), step):
         at = asked[start : start + step]
         found, nearest = _by_rule(original, rows[at], count)
-        own = np.sort(distances[at], axis=1)
-        right = _as_far(found, own, rounding[at]).all(axis=1)
+        right = _as_far(found, np.sort(distances[at], axis=1), rounding[at]).all(axis=1)
         distances[at[right]] = found[right]
         places[at[right]] = nearest[right]
     return distances, places
