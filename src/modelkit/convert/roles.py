@@ -137,8 +137,7 @@ def with_classes(
     at = _place_of_probabilities(graph, specs, len(classes))
     spec = specs[at]
     given = argument(spec)
-    kept = (PROBABILITIES, LABEL_OUTPUT)
-    answers = {each.name: given for each in specs if each.name in kept}
+    answers = {each.name: given for each in specs if each.name in (PROBABILITIES, LABEL_OUTPUT)}
     classify(answers, classes)
     found = {name: each for name, each in answers.items() if each is not given}
     if not found:

@@ -284,8 +284,7 @@ def _difference(got: list[Array], truth: Any, rows: Any, eps: float) -> str:
     if not numbers:
         return ""
     one, other = (np.column_stack([each[at] for at in numbers]) for each in (got, known))
-    size = np.abs(other[np.isfinite(other)]).max(initial=0) * eps * LAST_DIGITS
-    alike = np.isclose(one, other, max(NEAR_ENOUGH, eps * LAST_DIGITS), size, equal_nan=True)
+    alike = _alike(one, other, eps)
     if any(getattr(column.dtype, "kind", "O") in "iu" for column in columns):
         given = [each for each in map(_encoded, _columns(rows)) if each.dtype == np.float64]
         sound: Array = np.isfinite(np.stack([np.zeros(len(rows)), *given])).min(axis=0)
@@ -295,6 +294,12 @@ def _difference(got: list[Array], truth: Any, rows: Any, eps: float) -> str:
     row, column = np.argwhere(~alike)[0]
     shown = np.asarray(rows)[row]
     return f": for {shown!s:.100} {one[row, column]} and not {other[row, column]}"
+
+
+def _alike(one: Array, other: Array, eps: float) -> Array:
+    """Where numbers are equal, but for the last digits of the largest."""
+    size = np.abs(other[np.isfinite(other)]).max(initial=0) * eps * LAST_DIGITS
+    return np.isclose(one, other, max(NEAR_ENOUGH, eps * LAST_DIGITS), size, equal_nan=True)
 
 
 def _batches(received: Any, world: World) -> Iterator[Any]:

@@ -118,6 +118,23 @@ def ensemble(rows: Var, forest: Forest, weight: Array, target: Array, outputs: i
     Each leaf adds its weight to the output that is its target. The operator numbers branches apart
     from leaves. A tree of one leaf is a branch with that leaf on both sides.
     """
+    lists, threshold = _branches(forest)
+    lists["leaf_targetids"] = target
+    sums = ml.tree_ensemble(
+        rows,
+        aggregate_function=SUM,
+        n_targets=outputs,
+        nodes_splits=threshold.astype(rows.dtype),
+        nodes_modes=np.full(len(threshold), forest.strict, np.uint8),
+        leaf_weights=weight.astype(rows.dtype),
+        **{name: each.astype(int).tolist() for name, each in lists.items()},
+    )
+    sums.trees = (rows, 1.0, sums)
+    return sums
+
+
+def _branches(forest: Forest) -> tuple[dict[str, Array], Array]:
+    """The branches of all trees as the operator's lists of whole numbers, and their thresholds."""
     first = np.cumsum(forest.sizes) - forest.sizes
     root = np.repeat(first, forest.sizes)
     leaf = forest.is_leaf
@@ -133,23 +150,12 @@ def ensemble(rows: Var, forest: Forest, weight: Array, target: Array, outputs: i
         "tree_roots": np.cumsum(branch)[first] - 1,
         "nodes_featureids": column,
         "nodes_missing_value_tracks_true": missing,
-        "leaf_targetids": target,
     }
     for side, child in (("true", forest.left), ("false", forest.right)):
         to = root[at] + np.where(leaf[at], 0, child[at])
         lists[f"nodes_{side}nodeids"] = number[to]
         lists[f"nodes_{side}leafs"] = leaf[to]
-    sums = ml.tree_ensemble(
-        rows,
-        aggregate_function=SUM,
-        n_targets=outputs,
-        nodes_splits=threshold.astype(rows.dtype),
-        nodes_modes=np.full(len(column), forest.strict, np.uint8),
-        leaf_weights=weight.astype(rows.dtype),
-        **{name: each.astype(int).tolist() for name, each in lists.items()},
-    )
-    sums.trees = (rows, 1.0, sums)
-    return sums
+    return lists, threshold
 
 
 def by_tree(rows: Var, forest: Forest, weight: Array) -> Var:

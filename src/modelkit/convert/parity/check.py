@@ -33,7 +33,6 @@ from modelkit.errors import ConversionError, SignatureError
 from modelkit.model.manifest import Parity
 from modelkit.model.model import Model
 from modelkit.signature.signature import Feeds, Signature
-from modelkit.signature.spec import TensorSpec
 
 MAX_ROWS = 2048
 MAX_ROWS_OF_TREES = 16_384
@@ -113,14 +112,6 @@ def check_takes_example(source: Source, signature: Signature) -> None:
             "column",
             problems=error.problems,
         ) from error
-
-
-def _marked(spec: TensorSpec, *, finite: bool) -> TensorSpec:
-    """A tensor, or its columns, marked as taking finite numbers only, or any."""
-    if not spec.columns:
-        return dataclasses.replace(spec, finite=finite)
-    columns = [dataclasses.replace(column, nullable=not finite) for column in spec.columns]
-    return dataclasses.replace(spec, columns=tuple(columns))
 
 
 def _compare(questions: Questions) -> tuple[Signature, dict[str, Any]]:
@@ -214,21 +205,18 @@ def _agree_on_texts(questions: Questions) -> int:
 
 
 def _refusing_not_finite(questions: Questions, signature: Signature) -> Signature:
-    """The signature, with each tensor marked that must be finite for the two to agree."""
+    """The signature, with each tensor, or its columns, marked that must be finite for the two to agree."""
     inputs = []
     for spec in signature.inputs:
         floats = "float" in spec.dtype and questions.few[spec.name].size > 0
         finite = floats and not _agrees_if_not_finite(questions, spec.name)
-        inputs.append(_marked(spec, finite=finite))
+        columns = tuple(dataclasses.replace(each, nullable=not finite) for each in spec.columns)
+        inputs.append(dataclasses.replace(spec, columns=columns, finite=finite and not columns))
     return dataclasses.replace(signature, inputs=tuple(inputs))
 
 
 def _agrees_if_not_finite(questions: Questions, name: str) -> bool:
     """Whether the two agree on NaN and infinities, at several numbers of rows."""
-    for value in NOT_FINITE:
-        strange = not_finite(questions.few, name, value)
-        for size in (FEW_ROWS, *FURTHER_SIZES):
-            found = questions.ask(at(strange, slice(size)))
-            if found is None or not found.agree:
-                return False
-    return True
+    strange = (not_finite(questions.few, name, value) for value in NOT_FINITE)
+    sizes = (FEW_ROWS, *FURTHER_SIZES)
+    return all(questions.agrees(at(rows, slice(size))) for rows in strange for size in sizes)

@@ -216,8 +216,7 @@ def _agree_on_many_gaps(questions: Questions, names: list[str]) -> bool:
     chosen = np.random.default_rng(0).random((count(rows), len(names))) < 1 / 4
     for name, places in zip(names, chosen.T, strict=True):
         rows[name] = blank(rows[name], places)
-    found = questions.ask(rows)
-    return found is not None and found.agree
+    return questions.agrees(rows)
 
 
 def _closed(questions: Questions, columns: dict[str, Column]) -> Values:
@@ -230,7 +229,7 @@ def _closed(questions: Questions, columns: dict[str, Column]) -> Values:
     known = _known(questions)
     closed = {name: known[name] for name in known if name in source.miscoded}
     # Those that others are told of side by side: most are refused, and so halved together.
-    columns = dict(sorted(columns.items(), key=lambda item: item[0] in known))
+    columns = {name: columns[name] for name in sorted(columns, key=known.__contains__)}
     texts = [name for name in columns if columns[name].dtype == "string" and name not in closed]
     found: dict[str, Differences] = {}
     verdicts = _verdicts(questions, texts, partial(_other_texts, source), found)

@@ -157,7 +157,7 @@ class Questions:
 
     def _advice(self) -> str:
         """The likely cause where source and graph part, and what to try."""
-        ways = [likely_cause(self.source, self.rows, self._agrees)]
+        ways = [likely_cause(self.source, self.rows, self.agrees)]
         if is_native(self.source):
             ways.append("a model must answer any number of rows, one alone too")
         elif self.source.prefixes and ways[0] != RANDOM:  # of an estimator
@@ -165,7 +165,7 @@ class Questions:
         ways = [way for way in ways if way]
         return f": {'; '.join(ways)}" if ways else ""
 
-    def _agrees(self, rows: Columns) -> bool:
+    def agrees(self, rows: Columns) -> bool:
         """Whether source and graph answer some rows alike."""
         found = self.ask(rows)
         return found is not None and found.agree
