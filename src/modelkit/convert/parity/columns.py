@@ -237,8 +237,12 @@ def _closed(questions: Questions, columns: dict[str, Column]) -> Values:
     by_code = partial(_other_codes, questions, known, columns)
     verdicts |= _verdicts(questions, codes, partial(by_code, 0.5), found)
     # LightGBM cuts its codes off, and the graph does not: the docs say what lies between two.
-    cut = [name for name in codes if verdicts[name] == DISAGREES]
-    verdicts |= _verdicts(questions, cut, partial(by_code, 0.0), found)
+    verdicts |= _verdicts(
+        questions,
+        [name for name in codes if verdicts[name] == DISAGREES],
+        partial(by_code, 0.0),
+        found,
+    )
     for name, verdict in verdicts.items():
         if verdict == DISAGREES:
             questions.refuse(found[name], f"rows with unknown or unusual values of column {name!r}")
