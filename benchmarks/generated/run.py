@@ -26,7 +26,7 @@ from benchmarks.conversion.drawn_rows import FORMS, Form, draw_form, draw_table,
 from sklearn.base import clone
 
 import modelkit as mk
-from modelkit.convert.parity.ties import choosing
+from modelkit.convert.ties import choosing
 from modelkit.errors import ModelkitError
 
 LIMIT = 60  # seconds for one case

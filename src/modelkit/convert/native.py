@@ -21,10 +21,10 @@ from modelkit.convert.example import Example, empty_of, read_example
 from modelkit.convert.outputs import truth
 from modelkit.convert.parity.columns import signature_columns, with_columns
 from modelkit.convert.parity.rows import column_in, dtypes_in, numbers_in, replaced, spread
-from modelkit.convert.parity.ties import differ
 from modelkit.convert.sklearn import is_estimator, library_of
 from modelkit.convert.source import DECISION, Source
 from modelkit.convert.steps import last_step
+from modelkit.convert.ties import differ
 from modelkit.errors import ConversionError
 from modelkit.runtimes.joblib import Estimator
 from modelkit.runtimes.series import OBJECT

@@ -18,7 +18,6 @@ from modelkit.convert.example import Example, read_example
 from modelkit.convert.notes import Equivalents, Notes
 from modelkit.convert.outputs import Role, truth
 from modelkit.convert.parity.rows import spread
-from modelkit.convert.parity.ties import choosing, with_ties
 from modelkit.convert.source import Prefix, Source
 from modelkit.convert.steps import (
     does_nothing,
@@ -29,6 +28,7 @@ from modelkit.convert.steps import (
     last_step,
     with_parts,
 )
+from modelkit.convert.ties import choosing, with_ties
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import TIMES, Column, TensorSpec
 

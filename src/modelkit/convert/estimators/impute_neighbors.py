@@ -2,7 +2,7 @@
 
 The weight of a row that is as good as equal hangs on the last bit of its distance. So distances are
 computed by the steps of scikit-learn, in their order, down to the additions of numpy. Rounded values
-often give equal distances: of those, rows that come first are nearer, as parity/ties.py has it.
+often give equal distances: of those, rows that come first are nearer, as ties.py has it.
 """
 
 from __future__ import annotations

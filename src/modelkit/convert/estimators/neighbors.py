@@ -3,7 +3,7 @@
 For Euclidean distances, a product of matrices finds a few more candidates than neighbours; the
 differences themselves, which a product rounds away near 0, decide among the candidates and give the
 distances. Of distances that are equal but for rounding, the row of training that comes first is
-nearer: parity/ties.py has the source choose so as well.
+nearer: ties.py has the source choose so as well.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ from sklearn.semi_supervised import LabelSpreading
 
 import modelkit as mk
 from modelkit.convert.estimators import table
-from modelkit.convert.parity.ties import choosing
+from modelkit.convert.ties import choosing
 from modelkit.errors import ConversionError, ParityError
 
 SOME = {"grid": 0.1, "rounded": 0.02}  # the share of rows whose label hangs on the choice
