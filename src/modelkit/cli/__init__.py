@@ -45,6 +45,7 @@ COMMANDS = (  # each a module of this folder
 # What the errors of the library name, and the options of a command that stand for it.
 OPTIONS = {
     "extra='ignore'": "--extra ignore",
+    "leave such columns out": "--id COLUMN",
     "background=": "--background",
     "output=": "--of",
     "Monitor(model, profile)": "--reference",
@@ -95,20 +96,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"the output cannot show {character!a}; set PYTHONIOENCODING=utf-8")
     except (ModelkitError, OSError) as error:
         wrong = 2 if isinstance(error, UsageError) else 1
-        options = [option for words, option in OPTIONS.items() if words in str(error)]
-        known = [option for option in options if hasattr(args, option.split()[0][2:])]
-        hint = f"\non the command line: {', '.join(known)}" if known else ""
-        return _fail(
-            printable(f"{_told(error)}{hint}"), CONFLICT if isinstance(error, Conflict) else wrong
-        )
+        text = str(error)
+        known = [
+            option
+            for words, option in OPTIONS.items()
+            if words in text and hasattr(args, option.split()[0][2:])
+        ]
+        if known:
+            text += f"\non the command line: {', '.join(known)}"
+        if isinstance(error, OSError) and error.filename is not None and error.filename2 is None:
+            text = f"{error.filename!r}: {error.strerror}"  # without the number of the system
+        return _fail(printable(text), CONFLICT if isinstance(error, Conflict) else wrong)
     return status
-
-
-def _told(error: Exception) -> str:
-    """What went wrong; of a file, without the number that the system gives it."""
-    if isinstance(error, OSError) and error.filename is not None and error.filename2 is None:
-        return f"{error.filename!r}: {error.strerror}"
-    return str(error)
 
 
 def _print(lines: Iterable[str]) -> None:

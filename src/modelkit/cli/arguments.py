@@ -170,7 +170,9 @@ class Parser(argparse.ArgumentParser):
             name = word.partition("=")[0]
             chosen = f"invalid choice: {word!r}" in message
             if chosen or (name.startswith("--") and name not in known):
-                message += f"; {name!r} is unknown{did_you_mean(name, known)}"
+                # The help holds more words than the choices, such as the one that was tried.
+                likely = re.findall("[a-z0-9-]+", message.partition("choose from")[2]) or known
+                message += f"; {name!r} is unknown{did_you_mean(name, likely)}"
         super().error(message)
 
 

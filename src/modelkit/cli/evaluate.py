@@ -63,9 +63,7 @@ def run_evaluate(args: argparse.Namespace) -> Printed:
 def _evaluated(model: mk.Model, args: argparse.Namespace) -> mk.Evaluation:
     signature = model.signature
     rows, truth, *weights = labelled_rows(args.rows, args, signature, args.weight)
-    before = None
-    if args.train is not None:
-        before = labelled_rows(args.train, args, signature, args.weight)
+    before = args.train and labelled_rows(args.train, args, signature, args.weight)
     report = None
     if args.robustness:
         report = mk.robustness(model, rows, truth, slices=args.slice, level=args.level)

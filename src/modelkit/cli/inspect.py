@@ -42,10 +42,9 @@ def run_inspect(args: argparse.Namespace) -> Printed:
 def other_versions(manifest: Manifest, here: dict[str, str]) -> dict[str, str]:
     """The libraries of a manifest that are installed here in another version, or not at all."""
     made_with = manifest.versions | manifest.requires
-    found = {}
-    for library in sorted(made_with):
-        absent = "none" if library in manifest.requires else None
-        version = here.get(library, absent)
-        if version is not None and version != made_with[library]:
-            found[library] = version
-    return found
+    here = dict.fromkeys(manifest.requires, "none") | here
+    return {
+        library: here[library]
+        for library, version in sorted(made_with.items())
+        if here.get(library, version) != version
+    }

@@ -31,12 +31,8 @@ def _model_parts(registry: mk.Registry, versions: Versions, name: str) -> Iterat
     yield element("h1", name)
     aliases = registry.aliases(name)
     if aliases:
-        rows = [
-            [alias, now.version, now.at[:19].replace("T", " "), now.actor, now.reason]
-            for alias, now in aliases.items()
-        ]
-        head = ("alias", "version", "since", "by", "reason")
-        yield html.part("Aliases", html.table(head, rows))
+        rows = [(alias, *now._cells()) for alias, now in aliases.items()]
+        yield html.part("Aliases", html.table(("alias", "version", "since", "by", "reason"), rows))
     if CHAMPION in aliases:
         progress = progress_afar(registry, name)
         if progress.candidate is not None:

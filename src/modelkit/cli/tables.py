@@ -72,7 +72,7 @@ def _form_of(path: str, form: str | None, default: str, known: Collection[str]) 
     if form not in known:
         raise UsageError(
             f"the output {path!r} has the format {form!r}, and this command writes "
-            f"{', '.join(known)}: let the name end so, or pass --format"
+            f"{', '.join(dict.fromkeys(known))}: give the file one of these endings"
         )
     return form
 

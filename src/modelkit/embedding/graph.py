@@ -100,7 +100,7 @@ def choose_output(signature: Signature, output: str | None, pooling: str | None)
     if output is not None:
         return output, pooling
     found, names, each, fix = (
-        (texts, (FINISHED,), "text", "make a TextEncoder with another pooling= of it")
+        (texts, (FINISHED,), "text", "make a TextEncoder of it, with another pooling=")
         if pooling == "none"
         else (tokens, USUAL, "token", "pass pooling='none', or make a Reranker if it scores pairs")
     )
@@ -108,7 +108,7 @@ def choose_output(signature: Signature, output: str | None, pooling: str | None)
     if not usual and len(found) != 1:
         fix = "name one by output=" if found else fix
         raise SignatureError(
-            f"the graph has {len(found)} outputs that may be a vector for each {each}, {found}; "
+            f"the graph has {len(found)} outputs that may be a vector or score for each {each}, {found}; "
             f"{fix}: {signature}"
         )
     return (usual or found)[0], pooling

@@ -53,7 +53,7 @@ class Review:
             )
         elif "allow" in self.needs:
             ways.append(f"allow={set(self.needs['allow'])}: it uses operators of these domains")
-        return "; ".join(ways) or "nothing: it opens with mk.load(path)"
+        return "; ".join(ways) or "mk.load(path) is enough"
 
     def to_json(self) -> str:
         """One JSON document in ASCII, with the fields of the manifest and of this class."""

@@ -82,8 +82,9 @@ def _no_file(status: os.stat_result) -> str:
     """What stands in place of a regular file, and what to do."""
     if stat.S_ISDIR(status.st_mode):
         return (
-            "a folder; a package is one file, find the one of a registry by "
-            "mk.Registry(folder).reference(name, alias)"
+            "a folder, and a package is one file: take it from a registry by "
+            "mk.Registry(folder).reference(name, alias), or save a folder of weights first, by "
+            "mk.save(mk.TextEncoder.from_directory(folder), path)"
         )
     return "not a regular file; read a pipe and pass its file object"
 

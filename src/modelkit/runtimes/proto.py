@@ -55,11 +55,12 @@ def read_proto(source: object) -> onnx.ModelProto | None:
         else:
             return None
         return inliner.inline_local_functions(proto) if proto.functions else proto
-    except OSError:
+    except (FileNotFoundError, PermissionError):
         raise
     except Exception as error:
         raise ConversionError(
-            f"{_given(source)} is not a readable ONNX model: pass the path or the bytes of one"
+            f"{_given(source)} is not a readable ONNX model: pass the path or the bytes of one; "
+            "a folder of weights for texts is for mk.TextEncoder.from_directory"
         ) from error
 
 

@@ -10,7 +10,7 @@ from typing import Any, final
 from modelkit._internal.names import did_you_mean
 from modelkit.errors import SignatureError
 
-MORE_COLUMNS = "\nleave it out, or let more columns pass: mk.load(..., extra='ignore')"
+MORE_COLUMNS = "\nleave such columns out, or let them pass: mk.load(..., extra='ignore')"
 MOST_PROBLEMS = 20  # that one message lists
 
 

@@ -125,7 +125,7 @@ def _what_to_pass(X: Any) -> str:
     if is_a(X, "polars", "LazyFrame"):
         return "a polars LazyFrame; pass X.collect()"
     if isinstance(X, str):
-        return "str; pass a list of texts: [X]"
+        return "str; pass a list of texts: [X], or the rows of a file: pandas.read_csv(X)"
     if isinstance(X, np.ndarray):
         return (
             f"an array of {X.ndim} dimensions; pass one of two, (n, columns), or a dict of columns"

@@ -179,7 +179,7 @@ class Edge:
         if route is None or (route.verb == "metrics" and self._metrics is None):
             bare = path.rstrip("/")
             slashed = bare != path and route_of(bare) is not None
-            hint = f"is it {bare!r}?" if slashed else "GET /openapi.json names those there are"
+            hint = f"is it {bare!r}?" if slashed else "GET /openapi.json lists the paths"
             raise Refused(f"there is no path {path!r}; {hint}", 404)
         if route.verb == "invocations" and len(self.endpoints) == 1:
             route = route._replace(name=next(iter(self.endpoints)))
@@ -215,7 +215,9 @@ class Edge:
             several = f"{len(self.endpoints)} models; ask one at /models/{{model}}/predict"
             raise Refused(f"{route.template} asks an App of one model; this one has {several}", 404)
         if endpoint is None:
-            raise Refused(f"there is no model {route.name!r:.100}; GET /v2/models names all", 404)
+            raise Refused(
+                f"there is no model {route.name!r:.100}; GET /v2/models lists the models", 404
+            )
         if route.version is not None:
             check_version(route, endpoint.deployment.identity.version)
         return endpoint

@@ -63,14 +63,14 @@ def _read(body: bytes, limits: Limits) -> list[tuple[str, float]]:
 def _outcome(given: Any, what: str) -> tuple[str, float]:
     """One key and its loss. Raises Refused."""
     if type(given) is not dict:
-        raise Refused(f'{what} is {json.shown(given)}; it is an object {{"key", "loss"}}')
+        raise Refused(f'{what} is {json.shown(given)}; send an object {{"key", "loss"}}')
     check_known(given, FIELDS, what)
     key = given.get("key")
     loss: Any = given.get("loss")
     if type(key) is not str:
-        raise Refused(f"the key of {what} is {json.shown(key)}; it is a string")
+        raise Refused(f"the key of {what} is {json.shown(key)}; send a string")
     if type(loss) not in (int, float):
-        raise Refused(f"the loss of {what} is {json.shown(loss)}; it is a number from 0 to 1")
+        raise Refused(f"the loss of {what} is {json.shown(loss)}; send a number from 0 to 1")
     if not 0 <= loss <= 1:
         raise Refused(
             f"the loss of {what} is {loss!r:.40}; it is from 0, right, to 1: divide by the largest, "

@@ -200,7 +200,7 @@ def _check_arrays(arrays: Any, form: str, layout: Layout, limits: Limits) -> int
         return len(arrays)
     for name, values in arrays.items():
         if type(values) is dict:
-            raise Refused(f"{name!r} is an object in {form}; it is a list of values")
+            raise Refused(f"{name!r} is an object in {form}; send a list of values")
         check_rows(_count_rows(values, layout.axes.get(name, 0)), limits)
     return len(arrays)
 

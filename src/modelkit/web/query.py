@@ -99,7 +99,7 @@ def query_of(
         given = options["timeout"]
         if type(given) not in (int, float) or not 0 < given < inf:
             kind = "seconds" if unit == 1 else "microseconds"
-            raise Refused(f"timeout is {shown(given)}; it is a number of {kind} above 0")
+            raise Refused(f"timeout is {shown(given)}; send a number of {kind} above 0")
         timeout = float(given) * unit
     if "priority" in options:
         priority = options["priority"]
@@ -115,7 +115,7 @@ def read_text(options: Mapping[str, Any], name: str) -> str:
     value = options[name]
     if type(value) is str:
         return value
-    raise Refused(f"{name} is {shown(value)}; it is a string")
+    raise Refused(f"{name} is {shown(value)}; send a string")
 
 
 def with_key(query: Query, header: bytes) -> Query:
@@ -183,7 +183,7 @@ def check_known(given: Iterable[str], known: Iterable[str], what: str) -> None:
     """Raise Refused, 400, for an unknown field."""
     strange = [name for name in given if name not in known]
     if strange:
-        raise Refused(f"{what} takes {list(known)}, and no field {quoted(strange[0])}")
+        raise Refused(f"no field {quoted(strange[0])} is known: {what} takes {list(known)}")
 
 
 def refuse_values(problems: list[str]) -> None:

@@ -88,7 +88,9 @@ def model_name(given: Mapping[str, Any], verb: Verb, models: Mapping[str, Model]
         return names[0]
     if type(name) is str and name:
         return name
-    raise Refused(f"model is {json.shown(name)}; what this App has for it is {names or 'none'}")
+    raise Refused(
+        f"model is {json.shown(name)}; the models of this App that answer such requests: {names or 'none'}"
+    )
 
 
 def text_models(models: Mapping[str, Model], verb: Verb) -> list[str]:
@@ -121,9 +123,7 @@ def _texts(asked: dict[str, Any], form: Form, limits: Limits) -> list[str]:
     if type(given) is str:
         given = [given]
     if type(given) is not list or not given:
-        raise Refused(
-            f"{field} is {json.shown(given)}; it is a text, or a list of one text or more"
-        )
+        raise Refused(f"{field} is {json.shown(given)}; send a text, or a list of one text or more")
     check_rows(len(given), limits)
     texts = given
     if form is COHERE_RANKS:
@@ -133,7 +133,7 @@ def _texts(asked: dict[str, Any], form: Form, limits: Limits) -> list[str]:
     for at, text in enumerate(texts):
         if type(text) is not str:
             raise Refused(
-                f"{field}[{at}] is {json.shown(text)}; it is a text"
+                f"{field}[{at}] is {json.shown(text)}; send a text"
                 f"{NUMBERS if type(text) in (int, list) else ''}"
             )
     check_letters([texts, asked.get(QUERY)], limits)
@@ -145,7 +145,7 @@ def _choice(asked: Mapping[str, Any], field: str, choices: tuple[Any, ...]) -> A
     value = asked.get(field, choices[0])
     if type(value) in {*map(type, choices)} and value in choices:  # 4.0 is not 4, nor 1 true
         return value
-    raise Refused(f"{field} is {json.shown(value)}; it is one of {json.dump(choices).decode()}")
+    raise Refused(f"{field} is {json.shown(value)}; send one of {json.dump(choices).decode()}")
 
 
 def _check_truncation(asked: Mapping[str, Any], rows: list[Any], model: Any) -> None:
@@ -288,7 +288,7 @@ def _whole(asked: Mapping[str, Any], field: str, usual: int, *, least: int = 1) 
     value = asked.get(field, usual)
     if type(value) is int and value >= least:
         return value
-    raise Refused(f"{field} is {json.shown(value)}; it is an integer from {least}")
+    raise Refused(f"{field} is {json.shown(value)}; send an integer from {least}")
 
 
 def _check_documents(asked: Mapping[str, Any], longest: int) -> None:

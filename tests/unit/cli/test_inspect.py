@@ -21,7 +21,7 @@ def test_inspect_shows_what_a_reviewer_needs(capsys, penguins_mk):
         "bill_length_mm",
         "golden.npz",
         "scikit-learn",
-        "nothing: it opens with mk.load(path)",
+        "mk.load(path) is enough",
         "runtime    onnx",
         "attachment 'golden' (application/x-npz)",
         "ai.onnx.ml: 2 LabelEncoder",
@@ -39,7 +39,7 @@ def test_inspect_prints_all_of_it_as_json(capsys, penguins_mk):
         manifest.to_json()
     )
     assert (found["digest"], found["needs"], found["refused"]) == (manifest.digest, {}, None)
-    assert found["opens"] == "nothing: it opens with mk.load(path)"
+    assert found["opens"] == "mk.load(path) is enough"
     assert found["installed"]["numpy"] == np.__version__
     assert set(found) - set(json.loads(manifest.to_json())) == {
         "digest", "installed", "model_digest", "needs", "opens", "operators", "refused",

@@ -494,7 +494,9 @@ def test_the_only_vectors_of_a_graph_are_its_finished_ones(encoder):
             np.testing.assert_allclose(
                 found.embed(["the river", ""]), encoder.embed(["the river", ""]), atol=1e-6
             )
-    with pytest.raises(SignatureError, match="has 0 outputs that may be a vector for each token"):
+    with pytest.raises(
+        SignatureError, match="has 0 outputs that may be a vector or score for each token"
+    ):
         tiny(proto, pooling="mean")
     two = finished_graph(("pooled", "modelkit.x0"))
     two.graph.output[0].name = "vectors"

@@ -20,7 +20,7 @@ from helpers.encoders import (
 from onnx import TensorProto, helper
 
 import modelkit as mk
-from modelkit.errors import ConversionError, SignatureError
+from modelkit.errors import ConversionError, ModelkitError, SignatureError
 
 # What it is made from.
 
@@ -82,6 +82,12 @@ def test_a_graph_that_takes_no_tokens_is_refused():
         tiny(b"not a graph")
     with pytest.raises(FileNotFoundError):
         tiny("nowhere.onnx")
+
+
+def test_a_folder_in_place_of_a_graph_is_sent_to_from_directory(tmp_path):
+    for opened in (lambda: mk.save(str(tmp_path), tmp_path / "x.mk"), lambda: mk.load(tmp_path)):
+        with pytest.raises(ModelkitError, match="from_directory"):
+            opened()
 
 
 def test_of_several_outputs_one_must_be_named():

@@ -291,7 +291,8 @@ def test_a_graph_of_vectors_of_tokens_is_refused():
     from helpers.encoders import tiny_graph
 
     with pytest.raises(
-        SignatureError, match=r"0 outputs that may be a vector for each text.* make a TextEncoder"
+        SignatureError,
+        match=r"0 outputs that may be a vector or score for each text.* make a TextEncoder",
     ):
         tiny_reranker(tiny_graph())
     for options in ({}, {"pooling": "none"}, {"pooling": "mean"}):

@@ -415,10 +415,10 @@ def asked_by(newcomer, path, **asked):
         ("/models/sum/predict", [{"a": 1, "b": 2}], 400, "openapi.json has examples"),
         ("/models/sum/predict", {"instances": [[1, 2]]}, 400, "POST /models/{model}/instances"),
         ("/models/sum/predict", {"rows": [[1, 2]]}, 400, "POST /models/{model}/instances"),
-        ("/models/sum/predict", {"data": []}, 400, ', and no field "data"'),
+        ("/models/sum/predict", {"data": []}, 400, 'no field "data" is known: a request'),
         ("/models/sum/predict/", {}, 404, "is it '/models/sum/predict'?"),
-        ("/metrics", {}, 404, "'/metrics'; GET /openapi.json names"),
-        ("/predict", {}, 404, "GET /openapi.json names those there are"),
+        ("/metrics", {}, 404, "'/metrics'; GET /openapi.json lists"),
+        ("/predict", {}, 404, "GET /openapi.json lists the paths"),
     ],
 )  # fmt: skip
 def test_what_is_right_elsewhere_is_said_to_be(newcomer, path, body, status, message):

@@ -114,8 +114,8 @@ class Evaluation:
         return fields.item_named(self.figures, name, "metric")
 
     def __str__(self) -> str:
-        lines = [f"{self._title()}: {self._what()}"]
-        lines += [str(figure) for figure in self.figures]
+        slices = str(self.slices or "").splitlines()
+        lines = [f"{self._title()}: {self._what()}", *map(str, self.figures), *slices]
         return "\n  ".join(lines + self.remarks)
 
     __repr__ = fields.brief
@@ -131,9 +131,11 @@ class Evaluation:
     @property
     def parts(self) -> list[tuple[str, str, int, tuple[MetricFigure, ...]]]:
         """The figures of all rows, of classes and of slices: what each part is, its value, and how many rows."""
-        found = [("all", "", self.rows, self.figures)]
-        found += [("class", own.label, own.rows, own.figures) for own in self.classes]
-        return found + [(own.column, own.value, own.rows, own.figures) for own in self.slices]
+        return [
+            ("all", "", self.rows, self.figures),
+            *(("class", own.label, own.rows, own.figures) for own in self.classes),
+            *((own.column, own.value, own.rows, own.figures) for own in self.slices),
+        ]
 
     def _title(self) -> str:
         return f"Evaluation of {self.model}"

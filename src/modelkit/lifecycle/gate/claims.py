@@ -99,8 +99,8 @@ def _lacking(
         return f"{lacking}: {HELD_BY_FEW}"
     if needed is not None and needed <= found.rows and difference.value < 0:
         return (
-            f"{lacking}, and {found.amount(needed)} would show a candidate as good as the champion with a "
-            f"probability of {SHOWN_WITH:g}: this one looks worse"
+            f"{lacking}: the candidate looks worse; one as good as the champion is shown by "
+            f"{found.amount(needed)} with a probability of {SHOWN_WITH:g}"
         )
     if needed is not None:
         others = " that no gate has used" if needed <= found.rows else ""

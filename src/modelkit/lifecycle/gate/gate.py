@@ -324,8 +324,8 @@ def _notes(asking: Asking, task: Answered, use: int) -> Iterator[str]:
         )
     else:
         yield (
-            "nobody counts how often these rows were used; with registry=, each further candidate on "
-            "them has a smaller part of alpha"
+            "your earlier gates on these rows are not counted; pass registry=, and each further candidate "
+            "on them gets a smaller share of alpha"
         )
     if asking.candidate.manifest.model_digest == asking.champion.manifest.model_digest:
         yield "candidate and champion are the same model"

@@ -131,14 +131,12 @@ class Verdict:
         wanted = f"{ceil(needed * self.independent / self.rows):,} {units}"
         if needed > self.rows:
             beyond = any((check.estimate or 0.0) < (check.bound or 0.0) for check in self._lacking)
-            worse = (
-                ", of a candidate as good as the champion: this one looks worse" if beyond else ""
-            )
+            worse = ", and the candidate looks worse" if beyond else ""
             return f"; about {wanted} would show it, and these are {self.independent:,}{worse}"
         if any((check.estimate or 0.0) < 0 for check in self._lacking):
             return (
-                f"; the candidate looks worse: {self.independent:,} {units} were enough to show one as good "
-                "as the champion"
+                f"; the candidate looks worse: {self.independent:,} {units} would be enough, were it as good as "
+                "the champion"
             )
         return f"; about {wanted} that no gate has used would show it"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from textwrap import shorten
 from typing import Any, final
 
 from modelkit._internal import fields
@@ -22,7 +23,7 @@ DECIDED = "decided"  # what became of it
 CHAMPION = "champion"  # the alias that a rollout is about
 RETIREMENT = "retired"  # a version gets no alias any more
 NAMED = "named"  # a version has a name that an alias could have
-MOST_REASON = 60  # letters in a table
+MOST_REASON = 72  # letters in a table
 KINDS = {ALIAS, ROLLOUT, DECIDED, RETIREMENT, NAMED}
 
 
@@ -76,7 +77,7 @@ class Entry:
             "at": self.at[:19].replace("T", " "),
             "by": self.actor,
             "what": self._what(),
-            "reason": fields.cut(self.reason, MOST_REASON),
+            "reason": shorten(self.reason, MOST_REASON, placeholder="..."),
         }
 
 
@@ -98,6 +99,10 @@ class Alias:
     at: str
     actor: str
     reason: str
+
+    def _cells(self) -> tuple[str, ...]:
+        """Version, time, author and reason, as tables show them."""
+        return self.version, self.at[:19].replace("T", " "), self.actor, self.reason
 
 
 @final

@@ -28,13 +28,13 @@ def folder_of(number: int, entry_id: str) -> str:
 
 def registry_card(url: str, aliases: Mapping[str, Mapping[str, Alias]]) -> str:
     """The models of a registry, and what their aliases name."""
-    rows = []
-    for name, named in aliases.items():
-        for alias, now in named.items():
-            rows.append((name, alias, now.version, now.at, now.actor, now.reason))
+    rows = [
+        (name, alias, *now._cells())
+        for name, named in aliases.items()
+        for alias, now in named.items()
+    ]
     header = ("model", "alias", "version", "since", "by", "reason")
-    facts = [("models", html.some(list(aliases)))]
-    return html.card(f"Registry {url}", facts, header, rows)
+    return html.card(f"Registry {url}", [("models", html.some(list(aliases)))], header, rows)
 
 
 def nothing_there(url: str) -> str:

@@ -42,12 +42,12 @@ class GuardProgress:
 
     def __str__(self) -> str:
         worse, rolls_back_at, better, promotes_at = _numbers(self)
-        against = f"{worse} of {rolls_back_at} against it"
+        against = f"evidence against the candidate {worse} of {rolls_back_at}"
         if self.void:
             return f"{self.name}: {self.void}"
         if self.better is None:
             return f"{self.name}: {against}"
-        return f"{self.name}: {against}, {better} of {promotes_at} for it"
+        return f"{self.name}: {against}, for it {better} of {promotes_at}"
 
 
 @final

@@ -95,7 +95,7 @@ class MeterTotals:
         parts = [f"{self.calls['ok']} calls answered", f"{self.rows} rows", *failed]
         timed = sum(self.durations)
         if timed:
-            parts.append(f"{1e6 * self.seconds / timed:.3g} us a call")
+            parts.append(f"{1e6 * self.seconds / timed:,.0f} us a call")
         return ", ".join(parts)
 
 

@@ -24,6 +24,7 @@ def test_an_evaluation_says_what_was_evaluated(evaluation, package):
     )
     assert [own.label for own in evaluation.classes] == ["benign", "malignant"]
     assert sum(part.rows for part in evaluation.slices) == 284
+    assert all(f"\n  {line}" in str(evaluation) for line in str(evaluation.slices).splitlines())
     with pytest.raises(KeyError, match="there are accuracy"):
         evaluation["f2"]
 

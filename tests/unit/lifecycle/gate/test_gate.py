@@ -258,17 +258,15 @@ def test_a_candidate_that_looks_worse_is_not_sent_for_fewer_rows_than_there_are(
     found = mk.gate(*judged_pair, right_or_wrong(place < 1495, place >= 15, y), y, margin=0.01)
     check = found["accuracy"]
     assert (found.decision, check.rows_needed < 1500) == ("inconclusive", True)
-    assert check.text.endswith(
-        "as good as the champion with a probability of 0.8: this one looks worse"
-    )
-    assert found.reason.endswith("1,500 rows were enough to show one as good as the champion")
+    assert ": the candidate looks worse; one as good as the champion is shown by " in check.text
+    assert found.reason.endswith("1,500 rows would be enough, were it as good as the champion")
     more = replace(check, rows_needed=4000)
     assert replace(found, checks=(more,)).reason.endswith(
         "accuracy; about 4,000 rows would show it, and these are 1,500"
     )
     worse = replace(more, estimate=-0.02)
     assert replace(found, checks=(worse,)).reason.endswith(
-        "these are 1,500, of a candidate as good as the champion: this one looks worse"
+        "these are 1,500, and the candidate looks worse"
     )
     used = replace(check, estimate=0.001)  # but others have used the rows, and alpha
     assert replace(found, checks=(used,)).reason.endswith(

@@ -219,6 +219,7 @@ def test_its_card_shows_what_is_current(registry):
     card = registry._repr_html_()
     assert "champion" in card
     assert "<b>first" not in card
+    assert registry.aliases("churn")["champion"].at[:19].replace("T", " ") in card
     assert "1.0.0" in registry.version("churn", "champion")._repr_html_()
 
 

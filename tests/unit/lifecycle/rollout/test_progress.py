@@ -70,7 +70,9 @@ def test_the_page_and_the_terminal_write_evidence_alike(worse, better, words):
     """The page had 352911437, which nobody found in the terminal again."""
     guard = GuardProgress("errors", worse, 400.0, better, 100.0)
     progress = RolloutProgress(Identity("churn", "1.0.0", "sha256:0"), guards=(guard,))
-    text = "{} of {} against it, {} of {} for it".format(*words).removesuffix(",  of  for it")
+    text = "evidence against the candidate {} of {}, for it {} of {}".format(*words).removesuffix(
+        ", for it  of "
+    )
     assert f"errors: {text}" in str(progress)
     cells = re.findall(r"<td.*?</td>", progress._repr_html_())
     cells = [re.sub("<[^>]*>", "", cell) for cell in cells]
