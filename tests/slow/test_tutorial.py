@@ -25,7 +25,7 @@ def played(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tutorial")
     environment = folder / "environment"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-    (asked,) = re.findall(r"^pip install (.*)  #", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    (asked,) = re.findall(r"^pip install (.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     packages = [each.strip('"').replace("CHECKOUT", str(ROOT)) for each in asked.split()]
     pip = [environment / "bin" / "pip", "install", "-q", "--disable-pip-version-check", *packages]
     subprocess.run(pip, check=True, timeout=600)
