@@ -63,16 +63,14 @@ def run_evaluate(args: argparse.Namespace) -> Printed:
 def _evaluated(model: mk.Model, args: argparse.Namespace) -> mk.Evaluation:
     signature = model.signature
     rows, truth, *weights = labelled_rows(args.rows, args, signature, args.weight)
-    before = args.train and labelled_rows(args.train, args, signature, args.weight)
-    report = None
-    if args.robustness:
-        report = mk.robustness(model, rows, truth, slices=args.slice, level=args.level)
     return mk.evaluate(
         model,
         rows,
         truth,
-        train=before,
-        robustness=report,
+        train=args.train and labelled_rows(args.train, args, signature, args.weight),
+        robustness=mk.robustness(model, rows, truth, slices=args.slice, level=args.level)
+        if args.robustness
+        else None,
         sample_weight=weights[0] if weights else None,
         level=args.level,
         **row_options(args, signature),

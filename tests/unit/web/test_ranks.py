@@ -138,7 +138,7 @@ BAD = [
     (
         {"query": "a", "documents": ["b"], "priority": -1},
         400,
-        "priority is -1 (a number); it is an integer from 0",
+        "priority is -1 (a number); send an integer from 0",
     ),
     ({"query": "a", "documents": ["b"], "priority": False}, 400, "priority is false"),
     ({"query": "a", "texts": ["b"], "priority": 0}, 400, 'no field "priority"'),
