@@ -4,6 +4,7 @@ Needs `pip install usearch`, `faiss-cpu` or `sqlite-vec`. `encoder.identity` is 
 on; it is stored with the index, and compared when the index is opened.
 """
 
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,18 @@ def check(made_by, encoder):
 
 
 def write(path, encoder, data):
-    """A file of the identity, in one line, and the bytes of an index."""
-    Path(path).write_bytes(encoder.identity.encode() + b"\n" + bytes(data))
+    """A file of the identity and the sha256 of an index, each in one line, and the bytes of the index."""
+    digest = sha256(data).hexdigest()
+    Path(path).write_bytes(f"{encoder.identity}\n{digest}\n".encode() + bytes(data))
 
 
 def read(path, encoder):
-    """The bytes of the index. Raises ValueError where another encoder made it."""
-    made_by, _, data = Path(path).read_bytes().partition(b"\n")
+    """The bytes of the index. Raises ValueError where another encoder made it, or a byte was changed."""
+    made_by, _, rest = Path(path).read_bytes().partition(b"\n")
     check(made_by.decode(errors="replace"), encoder)
+    digest, _, data = rest.partition(b"\n")
+    if sha256(data).hexdigest().encode() != digest:
+        raise ValueError(f"{path} was changed or damaged: embed the texts again")
     return data
 
 
@@ -81,7 +86,10 @@ def connect(path):
 
 
 def save_sqlite(path, encoder, texts):
-    """A table of texts and their vectors, and one row that says which encoder made them."""
+    """A table of texts and their vectors, and one row that says which encoder made them.
+
+    sqlite does not see that a byte was changed: keep a sha256 of the file where that may happen.
+    """
     from contextlib import closing
 
     texts = list(texts)

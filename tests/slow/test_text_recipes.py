@@ -151,7 +151,7 @@ def test_an_index_refuses_the_vectors_of_another_encoder(
             its[f"open_{kind}"](path, other)
     raw = path.read_bytes()
     path.write_bytes(raw[: len(raw) // 2])
-    with pytest.raises(Exception, match=r"malformed|Not a dense|read error"):
+    with pytest.raises(Exception, match=r"malformed|changed or damaged"):
         its[f"open_{kind}"](path, encoder)
     with pytest.raises(FileNotFoundError):
         its[f"open_{kind}"](tmp_path / "missing", encoder)
@@ -164,3 +164,15 @@ def test_usearch_keeps_the_vectors_as_they_are(encoder, tmp_path):
     its["save_usearch"](tmp_path / "index", encoder, iter(TEXTS))
     index = its["open_usearch"](tmp_path / "index", encoder)
     assert np.array_equal(index.get(np.arange(len(TEXTS))), encoder.embed(TEXTS))
+
+
+def test_an_index_with_a_byte_changed_is_refused(encoder, tmp_path):
+    its = recipe("vector_indexes")
+    path = tmp_path / "index"
+    its["write"](path, encoder, b"vectors")
+    assert its["read"](path, encoder) == b"vectors"
+    raw = path.read_bytes()
+    for at in (len(raw) - 1, len(raw) - 20):
+        path.write_bytes(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])
+        with pytest.raises(ValueError, match="changed or damaged"):
+            its["read"](path, encoder)

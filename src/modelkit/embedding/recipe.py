@@ -79,6 +79,10 @@ class Recipe:
     measured: Measurements = Measurements()
 
     def __post_init__(self) -> None:
+        if isinstance(self.dims, Integral | str):
+            raise TypeError(
+                f"dims is a list of lengths, the largest first, such as dims=[{self.dims}], not {self.dims!r}"
+            )
         freeze(self, "dims")
         _check_known("pooling", self.pooling, POOLINGS)
         _check_known("on_long", self.on_long, ("truncate", "error"))

@@ -394,7 +394,12 @@ def check_metadata(value: object) -> dict[str, Any]:
     except ValueError as error:
         raise UsageError(str(error)) from None
     try:
-        json.dumps(checked, allow_nan=False)
+        size = len(_dumps(checked))
     except ValueError:
         raise UsageError("metadata holds NaN or an infinity, which JSON cannot hold") from None
+    if size > MAX_MANIFEST_BYTES:
+        raise UsageError(
+            f"metadata takes {size:,} bytes as JSON, and modelkit.json at most {MAX_MANIFEST_BYTES:,}: keep "
+            "it in a file of your own, and name that file in metadata"
+        )
     return checked  # type: ignore[no-any-return]  # a dict, as the value is

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import repeat
@@ -194,8 +195,8 @@ def sign(
         mk.sign("churn.mk", "release.pem")
         mk.load("churn.mk", trust=mk.Trust(["release.pub"]))
 
-    It covers the digest, and so every byte of the package. Several keys may sign one after the other;
-    a key that signs again replaces its own signature. Signatures of what the package was before go.
+    It covers the digest, and so every byte of the package. Several keys may sign, at once too (on
+    Windows one after the other); a key that signs again replaces its own signature. Signatures of what the package was before go.
 
     Args:
         path: the package. Its hashes are checked first.
@@ -230,10 +231,22 @@ def sign(
         "expires": None if expires is None else expires.isoformat(timespec="seconds"),
     }
     signed = PackageSignature(**plain, signature=key.sign(_signed_bytes(plain)).hex())
-    others = [each for each in signatures_of(path, manifest.digest) if each.key != author]
-    write_file(Path(_beside(path)), write_signatures([*others, signed]))
+    with _alone(path):
+        others = [each for each in signatures_of(path, manifest.digest) if each.key != author]
+        write_file(Path(_beside(path)), write_signatures([*others, signed]))
     emit(Signed(manifest.name, manifest.version, manifest.digest, author))
     return signed
+
+
+@contextmanager
+def _alone(path: str | os.PathLike[str]) -> Iterator[None]:
+    """A block that nobody else who signs this package runs; Windows, and some shares, lack such locks."""
+    with open(path, "rb") as file:
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _check_expires(expires: datetime | None, now: datetime) -> None:

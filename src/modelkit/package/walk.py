@@ -19,6 +19,7 @@ from modelkit.package.scanned import Scan
 
 MAX_LEVELS = 8  # of graphs in the operators of each other
 MAX_NODES = 200_000
+MAX_ENTRIES = 10_000  # of the model's metadata, for which a runtime takes 2 microseconds each
 MAX_PARTS = 800_000  # attributes, and graphs in them; each takes 20 microseconds
 # These operators of com.microsoft hand a blob, or a file they name, to the compiler of a vendor.
 BLOBS = frozenset({b"EPContext", b"Snpe"})
@@ -37,6 +38,8 @@ def walk(model: Any) -> Scan:
             "the graph has functions of its own, which mk.save writes out, operator by operator: "
             "save the model again"
         )
+    if len(model.metadata_props) > MAX_ENTRIES:
+        raise GraphError(f"the graph has more than {MAX_ENTRIES:,} entries of metadata")
     found = Scan({decoded(entry.key) for entry in model.metadata_props})
     _see_graph(model.graph, found, 0)
     return found

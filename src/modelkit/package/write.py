@@ -23,8 +23,9 @@ def write_package(
     `members` are all others than the manifest, by path, in the order of `manifest.files`.
     """
     raw = manifest.to_json()
+    written = Manifest.from_json(raw)  # one that no reader takes is not written
     replace_file(Path(path), {MANIFEST: raw, **members})
-    return Manifest.from_json(raw)
+    return written
 
 
 def member_of(path: str, data: bytes | memoryview) -> Member:

@@ -334,5 +334,7 @@ def test_dims_need_not_include_all_that_the_graph_gives():
 
 @pytest.mark.parametrize("dims", [8, "84"])
 def test_dims_that_are_no_list_are_refused(dims):
-    with pytest.raises(TypeError, match="is a tuple or a list, not"):
+    with pytest.raises(
+        TypeError, match=rf"a list of lengths, .* such as dims=\[{dims}\], not {dims!r}$"
+    ):
         tiny(dims=dims)

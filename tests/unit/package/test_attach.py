@@ -8,7 +8,7 @@ from helpers.forge import members_of
 from helpers.places import GOLDEN
 
 import modelkit as mk
-from modelkit.errors import IntegrityError, PackageError, SignatureError, UsageError
+from modelkit.errors import IntegrityError, ManifestError, PackageError, SignatureError, UsageError
 from modelkit.model import golden
 
 # Of the packages in tests/golden: what an Evaluation of one of them is bound to must stay.
@@ -199,3 +199,15 @@ def test_the_model_digest_is_that_of_what_answers(boosting, breast_cancer, tmp_p
     other = type(boosting)(n_estimators=3, random_state=0).fit(X, y)
     changed = mk.save(other, tmp_path / "m.mk", example=X, name="m0", version="0")
     assert changed.model_digest not in digests
+
+
+def test_what_no_reader_would_take_leaves_the_package_as_it_was(package):
+    before = package.read_bytes()
+    with pytest.raises(
+        UsageError, match="metadata takes 1,200,0.. bytes as JSON, .* at most 1,048,576"
+    ):
+        mk.attach(package, metadata={"a": "x" * 1_200_000})
+    just_fits = "x" * ((1 << 20) - 100)
+    with pytest.raises(ManifestError, match="at most 1048576 are read"):
+        mk.attach(package, metadata={"a": just_fits})
+    assert package.read_bytes() == before

@@ -292,3 +292,12 @@ def test_a_constant_that_holds_nothing_is_left_to_the_runtime():
     proto.graph.node.append(helper.make_node("Constant", [], ["c"]))
     proto.graph.node.append(helper.make_node("ConstantOfShape", ["c"], ["d"]))
     check(proto)
+
+
+def test_metadata_of_more_entries_than_anybody_writes():
+    model = plus_w()
+    helper.set_model_props(model, {f"key{number}": "" for number in range(10_000)})
+    check(model)
+    model.metadata_props.add(key="one more")
+    with pytest.raises(GraphError, match="more than 10,000 entries of metadata"):
+        check(model)

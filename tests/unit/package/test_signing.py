@@ -3,6 +3,7 @@
 import io
 import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
@@ -224,3 +225,10 @@ def test_signatures_are_written_as_they_are_read(package, tmp_path):
     mk.sign(package, private)
     path = tmp_path / "churn.mk.sig"
     assert write_signatures(signatures_of(package)) == path.read_bytes()
+
+
+def test_those_who_sign_at_once_keep_each_others_signatures(package, tmp_path):
+    keys = [key_pair(tmp_path, f"key{number}")[0] for number in range(8)]
+    with ThreadPoolExecutor(len(keys)) as pool:
+        signed = set(pool.map(lambda key: mk.sign(package, key), keys))
+    assert set(signatures_of(package)) == signed

@@ -9,13 +9,15 @@ from contextlib import contextmanager
 from threading import RLock, get_ident
 from typing import Any
 
+from modelkit.errors import ConversionError
+
 WATCHING = RLock()  # `sys.monitoring` has few tools
 
 if sys.version_info >= (3, 12):
     # From 3.12 on, `sys.settrace` leaves out steps of code that it has not seen before, or all of them.
     @contextmanager
     def watched(codes: Collection[Any]) -> Iterator[set[tuple[Any, int]]]:
-        """The steps of codes that run here, in this thread."""
+        """The steps of codes that run here, in this thread. Raises ConversionError where no tool is free."""
         ran: set[tuple[Any, int]] = set()
         here = get_ident()
         monitoring = sys.monitoring
@@ -30,7 +32,13 @@ if sys.version_info >= (3, 12):
                 ran.add((code, place))
 
         with WATCHING:
-            tool = next(tool for tool in range(6) if monitoring.get_tool(tool) is None)
+            tools = [monitoring.get_tool(tool) for tool in range(6)]
+            if None not in tools:
+                raise ConversionError(
+                    "the steps of your functions are watched by sys.monitoring, which takes six tools, and "
+                    f"{', '.join(map(str, tools))} are in use: end one of them, such as a profiler"
+                )
+            tool = tools.index(None)
             monitoring.use_tool_id(tool, "modelkit")
             try:
                 monitoring.register_callback(tool, start, at_start)

@@ -1,6 +1,12 @@
 """The steps of code show which path it takes, with every Python."""
 
+import sys
+from contextlib import ExitStack
+
+import pytest
+
 from modelkit.convert.estimators.code_steps import watched
+from modelkit.errors import ConversionError
 
 
 def twice(x):
@@ -36,3 +42,15 @@ def test_one_watch_may_run_within_another():
         other(1)
     assert inner == steps_of(1, twice)
     assert outer
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="sys.monitoring came with Python 3.12")
+def test_a_watch_that_finds_no_free_tool_says_who_has_them():
+    with ExitStack() as taken:
+        for tool in range(6):
+            if sys.monitoring.get_tool(tool) is None:
+                sys.monitoring.use_tool_id(tool, f"tool {tool}")
+                taken.callback(sys.monitoring.free_tool_id, tool)
+        with pytest.raises(ConversionError, match="six tools, and .*tool 5 are in use: end one"):
+            steps_of(1, twice)
+    assert steps_of(1, twice)
