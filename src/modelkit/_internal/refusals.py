@@ -103,6 +103,7 @@ class Flagged(Event):
     refused: bool
 
     def __str__(self) -> str:
-        rows = f"{self.rows:,} rows {'refused' if self.refused else 'flagged'}"
+        rows = "1 row" if self.rows == 1 else f"{self.rows:,} rows"
+        done = "refused" if self.refused else "flagged"
         where = f" in {', '.join(map(repr, self.columns))}" if self.columns else ""
-        return f"{self.name} {self.version}: {rows} by the check of {self.check}{where}"
+        return f"{self.name} {self.version}: {rows} {done} by the check of {self.check}{where}"

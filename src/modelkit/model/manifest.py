@@ -38,9 +38,7 @@ RELEASE_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,63}")
 WEIGHTS_REF = "model.onnx.data"  # the name by which a graph refers to its external weights
 RUNTIMES = ("onnx", "joblib", "encoder", "texts")
 MEASURED = "measured"  # the entry of the options that decides no answer
-# Of the batches that a model is proven with, and that `warmup` runs.
-MAX_SIZES = 16
-MAX_BATCH_ROWS = 4096
+MAX_SIZES, MAX_BATCH_ROWS = 16, 4096  # of the batches that a model is proven with, and warmed up
 
 
 @dataclass(frozen=True)
@@ -356,9 +354,7 @@ def check_name(name: str, version: str) -> None:
 def check_stated(licence: str, owners: Sequence[str]) -> None:
     """Raise UsageError unless a licence, which may be empty, and owners are lines of text, each of them."""
     if isinstance(owners, str) or not isinstance(owners, Sequence):
-        raise UsageError(
-            f"owners is a list of texts, such as owners=['imaging'], not {owners!r:.80}"
-        )
+        raise UsageError(f"owners is a list of texts, such as ['imaging'], not {owners!r:.80}")
     for text in owners if licence == "" else (licence, *owners):
         line = isinstance(text, str) and text.isprintable() and text.strip() == text
         if not (line and 0 < len(text) <= MOST_STATED):
@@ -399,7 +395,6 @@ def check_metadata(value: object) -> dict[str, Any]:
         raise UsageError("metadata holds NaN or an infinity, which JSON cannot hold") from None
     if size > MAX_MANIFEST_BYTES:
         raise UsageError(
-            f"metadata takes {size:,} bytes as JSON, and modelkit.json at most {MAX_MANIFEST_BYTES:,}: keep "
-            "it in a file of your own, and name that file in metadata"
+            f"metadata takes {size:,} bytes, of at most {MAX_MANIFEST_BYTES:,}: keep it in a file of yours"
         )
     return checked  # type: ignore[no-any-return]  # a dict, as the value is

@@ -88,24 +88,16 @@ def attach(
         UsageError: if the profile has other columns than the model takes, the metadata are not JSON,
             or the package is sealed: attach before you seal.
     """
-    _refuse_nothing(profile, background, evaluation, metadata)
-    manifest, members = _open_whole(path, digest)
-    added = new_attachments(manifest.signature, profile=profile, background=background)
-    added += _about(manifest, evaluation)
-    changed = with_attachments(_with_metadata(manifest, metadata), members, added)
-    return write_package(path if out is None else out, changed, members)
-
-
-def _refuse_nothing(*values: object) -> None:
-    if all(value is None for value in values):
+    if all(value is None for value in (profile, background, evaluation, metadata)):
         raise TypeError(
             "attach takes at least one of profile=, background=, evaluation= and metadata="
         )
-
-
-def _with_metadata(manifest: Manifest, metadata: dict[str, Any] | None) -> Manifest:
-    kept = {} if metadata is None else check_metadata(metadata)
-    return replace(manifest, metadata=check_metadata(manifest.metadata | kept))
+    manifest, members = _open_whole(path, digest)
+    added = new_attachments(manifest.signature, profile=profile, background=background)
+    added += _about(manifest, evaluation)
+    kept = check_metadata(manifest.metadata | check_metadata({} if metadata is None else metadata))
+    changed = with_attachments(replace(manifest, metadata=kept), members, added)
+    return write_package(path if out is None else out, changed, members)
 
 
 def _about(manifest: Manifest, bound: BoundAttachable | None) -> list[NewAttachment]:
@@ -152,15 +144,11 @@ def new_attachments(
         rows = encode_rows(coerce_as(signature, background, "background="), {})
         added.append(NewAttachment(BACKGROUND, npz.MEDIA_TYPE, rows))
     if profile is not None:
-        _check_profile(profile)
+        if not hasattr(profile, "to_attachment"):
+            kind = type(profile).__name__
+            raise TypeError(f"profile= is a Profile, as mk.Profile.fit makes it, not {kind}")
         added.append(NewAttachment(*profile.to_attachment(signature)))
     return added
-
-
-def _check_profile(profile: object) -> None:
-    if not hasattr(profile, "to_attachment"):
-        kind = type(profile).__name__
-        raise TypeError(f"profile= is a Profile, as mk.Profile.fit makes it, not {kind}")
 
 
 def with_attachments(

@@ -196,7 +196,8 @@ def sign(
         mk.load("churn.mk", trust=mk.Trust(["release.pub"]))
 
     It covers the digest, and so every byte of the package. Several keys may sign, at once too (on
-    Windows one after the other); a key that signs again replaces its own signature. Signatures of what the package was before go.
+    Windows one after the other); a key that signs again replaces its own signature. Signatures of what
+    the package was before go.
 
     Args:
         path: the package. Its hashes are checked first.

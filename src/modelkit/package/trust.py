@@ -49,8 +49,7 @@ def check_trusted(pinned: bool, allowed: Collection[str]) -> None:
     if missing:
         raise UntrustedError(
             "this is a joblib package: opening it runs whatever code its author put into it, with "
-            "all that this "
-            "process may do. It opens only with allow= and with digest= or trust= from you; missing: "
+            "all that this process may do. It opens only with allow= and with digest= or trust= from you; missing: "
             f"{' and '.join(missing)}",
             missing=tuple(missing),
         )
@@ -103,11 +102,7 @@ def required(modules: Iterable[str]) -> dict[str, str]:
     from importlib import metadata
 
     owners = metadata.packages_distributions()
-    tops = {module.partition(".")[0] for module in modules}
-    return dict(
-        sorted(
-            installed(
-                {*ALWAYS, *(library for top in tops for library in owners.get(top, ()))}
-            ).items()
-        )
-    )
+    libraries = {*ALWAYS}
+    for module in modules:
+        libraries.update(owners.get(module.partition(".")[0], ()))
+    return dict(sorted(installed(libraries).items()))

@@ -41,6 +41,8 @@ def replace_file(path: Path, members: container.Members) -> None:
     """
     import tempfile  # a process that only loads does without
 
+    from modelkit.store.folder import flush_folder
+
     check_target(path)
     path = Path(os.path.realpath(path))
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -56,12 +58,7 @@ def replace_file(path: Path, members: container.Members) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    flush_folder(path.parent)
 
 
 def write_file(target: Path, data: bytes) -> None:

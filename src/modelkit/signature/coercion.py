@@ -23,7 +23,15 @@ from modelkit.signature.cast import CastError, exact_bits
 from modelkit.signature.column_names import ColumnNames, refused_rows
 from modelkit.signature.records import plain_rows
 from modelkit.signature.rule import VDOT_ITEMS, Rule
-from modelkit.signature.spec import TIMES, ZONE, TensorSpec, check_dims, check_shape, numpy_dtype
+from modelkit.signature.spec import (
+    TIMES,
+    ZONE,
+    TensorSpec,
+    check_dims,
+    check_shape,
+    no_rows,
+    numpy_dtype,
+)
 
 Feeds = dict[str, Array]
 # What a tensor of floats without columns may hold, by its dimensions; four stands for more.
@@ -149,7 +157,7 @@ class Coercion:
             return self._of_columns([frames.as_column(X).reshape(shape)])
         if isinstance(X, list | tuple):
             if not X and all(isinstance(next(iter(s.shape), None), str) for s in self._inputs):
-                return {spec.name: _no_rows(spec) for spec in self._inputs}
+                return {spec.name: no_rows(spec) for spec in self._inputs}
             if X and all(isinstance(row, list | tuple) for row in X):
                 whole = len(self._inputs) == 1 and not self._has_columns
                 X = (
@@ -290,11 +298,6 @@ def _shared_block(inputs: tuple[TensorSpec, ...], rules: list[Rule]) -> Block | 
     if any(rule.kind != opened[0].kind for rule in opened):
         return None
     return Block(spec.name, sizes, opened[0])
-
-
-def _no_rows(spec: TensorSpec) -> Array:
-    shape = [0 if isinstance(size, str) else size for size in spec.shape]
-    return np.empty(shape, numpy_dtype(spec.dtype))
 
 
 def _cast_column(values: Any, rule: Rule, problems: list[str]) -> Array:

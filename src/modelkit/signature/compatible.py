@@ -38,11 +38,14 @@ def breaches(champion: Signature, candidate: Signature) -> tuple[str, ...]:
 
 def refused_gaps(champion: Signature, candidate: Signature) -> tuple[str, ...]:
     """The names of the columns and tensors that only the champion takes missing values in."""
-    theirs = {spec.name: spec.finite for spec in candidate.inputs if not spec.columns}
-    theirs |= {name: not column.nullable for name, (_, column) in _by_name(candidate).items()}
-    ours = {spec.name: spec.finite for spec in champion.inputs if not spec.columns}
-    ours |= {name: not column.nullable for name, (_, column) in _by_name(champion).items()}
+    ours, theirs = _refusing(champion), _refusing(candidate)
     return tuple(name for name, refuses in ours.items() if not refuses and theirs.get(name, False))
+
+
+def _refusing(signature: Signature) -> dict[str, bool]:
+    """Whether each tensor without columns, and each column, refuses missing values."""
+    found = {spec.name: spec.finite for spec in signature.inputs if not spec.columns}
+    return found | {name: not column.nullable for name, (_, column) in _by_name(signature).items()}
 
 
 def some_of(names: Sequence[str]) -> str:

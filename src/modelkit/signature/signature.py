@@ -18,7 +18,7 @@ from modelkit.signature.cast import MISSING
 from modelkit.signature.coercion import Block, Coercion, Feeds
 from modelkit.signature.refusing import REFUSED
 from modelkit.signature.schema import request_schema
-from modelkit.signature.spec import AS_OBJECTS, MIXED, ZONE, TensorSpec, check_text, numpy_dtype
+from modelkit.signature.spec import AS_OBJECTS, MIXED, ZONE, TensorSpec, check_text, no_rows
 
 __all__ = ["ROLES", "Feeds", "Signature", "primary_of", "why_no_probabilities"]
 
@@ -189,11 +189,7 @@ class Signature:
     def empty(self, outputs: Iterable[str]) -> dict[str, Array]:
         """Outputs of zero rows, in the declared dtype; every named dimension has size 0."""
         specs = {spec.name: spec for spec in self.outputs}
-        made = {}
-        for name in outputs:
-            shape = [0 if isinstance(size, str) else size for size in specs[name].shape]
-            made[name] = np.empty(shape, numpy_dtype(specs[name].dtype))
-        return made
+        return {name: no_rows(specs[name]) for name in outputs}
 
     def table(self) -> list[tuple[str, str, str, str, str]]:
         """One line a tensor, to show: input or output, name, dtype, shape, columns."""
@@ -221,7 +217,7 @@ def _in_utc(times: Array) -> Array:
 def _check_distinct(kind: str, names: Sequence[str], least: int) -> None:
     if len(set(names)) < len(names) or len(names) < least:
         raise SignatureError(
-            f"a signature needs distinct {kind} names, at least one; got {list(names)}"
+            f"a signature needs distinct {kind} names{', at least one' * least}; got {list(names)}"
         )
 
 

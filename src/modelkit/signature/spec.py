@@ -155,6 +155,12 @@ class TensorSpec:
         )
 
 
+def no_rows(spec: TensorSpec) -> Array:
+    """A tensor of zero rows; every named dimension has size 0."""
+    shape = [0 if isinstance(size, str) else size for size in spec.shape]
+    return np.empty(shape, numpy_dtype(spec.dtype))
+
+
 def check_shape(array: Array, spec: TensorSpec) -> None:
     """Raise SignatureError unless an array has the rank and the fixed sizes of its tensor."""
     if not spec.fits(array.shape):

@@ -52,7 +52,7 @@ def test_what_flags_changes_no_answer_and_is_counted_and_heard():
     of_range, of_novelty = heard
     assert (of_range.check, of_range.rows, of_range.columns) == ("range", 1, ("a", "b"))
     assert (of_novelty.check, of_novelty.refused, of_novelty.principal) == ("novelty", False, None)
-    assert str(of_range) == "FunctionModel : 1 rows flagged by the check of range in 'a', 'b'"
+    assert str(of_range) == "FunctionModel : 1 row flagged by the check of range in 'a', 'b'"
 
 
 @pytest.mark.parametrize(

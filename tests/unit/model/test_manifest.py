@@ -154,7 +154,7 @@ def test_licence_and_owners_are_kept_and_shown_and_are_no_part_of_the_model(
 @pytest.mark.parametrize(
     ("stated", "message"),
     [
-        ({"owners": "imaging"}, r"owners is a list of texts, such as owners=\['imaging'\], not 'imaging'"),
+        ({"owners": "imaging"}, r"owners is a list of texts, such as \['imaging'\], not 'imaging'"),
         ({"owners": {"imaging"}}, "owners is a list of texts"),
         ({"owners": [7]}, "not 7"),
         ({"licence": None}, "not None"),

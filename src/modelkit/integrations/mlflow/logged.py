@@ -13,6 +13,7 @@ from modelkit.errors import SignatureError, UntrustedError, importing
 from modelkit.integrations.mlflow.opened import beside_rows
 from modelkit.model.manifest import Manifest
 from modelkit.package.source import inspect
+from modelkit.package.trust import installed
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import AS_OBJECTS, TensorSpec, numpy_dtype
 
@@ -126,13 +127,9 @@ def package_identity(manifest: Manifest) -> dict[str, str]:
 
 def requirements() -> list[str]:
     """What a process needs to open a package, with the versions of this one."""
-    found = [f"modelkit-sdk=={metadata.version('modelkit-sdk')}"]
-    for library in NEEDED:
-        try:
-            found.append(f"{library}=={metadata.version(library)}")
-        except metadata.PackageNotFoundError:
-            continue  # one of the two runtimes is never installed
-    return found
+    found = {"modelkit-sdk": metadata.version("modelkit-sdk")}
+    found |= installed(NEEDED)  # one of the two runtimes never is
+    return [f"{library}=={version}" for library, version in found.items()]
 
 
 def model_signature(signature: Signature) -> Any:

@@ -9,9 +9,8 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.errors import SignatureError, importing
 from modelkit.integrations.scorer.columns import ScoredOutput
-from modelkit.integrations.scorer.tensors import no_rows
 from modelkit.signature.frames import as_column
-from modelkit.signature.spec import TensorSpec
+from modelkit.signature.spec import TensorSpec, no_rows
 
 MOST_LISTED = 2**31 - 1  # values: lists are found by int32 numbers
 

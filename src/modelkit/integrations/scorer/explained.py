@@ -6,9 +6,9 @@ from modelkit.errors import ExplainError
 from modelkit.explain.explainer import Explainer
 from modelkit.explain.explanation import Explanation
 from modelkit.integrations.scorer.columns import ScoredOutput
-from modelkit.integrations.scorer.tensors import no_rows
 from modelkit.model.model import Model, Outputs
 from modelkit.signature.signature import Signature
+from modelkit.signature.spec import no_rows
 
 OF_COLUMNS = "contributions"
 OF_NOTHING = "base"

@@ -6,15 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from modelkit._internal.arrays import Array
 from modelkit.errors import SignatureError
-from modelkit.signature.spec import TensorSpec, numpy_dtype
-
-
-def no_rows(spec: TensorSpec) -> Array:
-    """A tensor of zero rows."""
-    shape = [0 if isinstance(size, str) else size for size in spec.shape]
-    return np.empty(shape, numpy_dtype(spec.dtype))
+from modelkit.signature.spec import TensorSpec, no_rows
 
 
 def stacked(column: Any, spec: TensorSpec) -> Any:

@@ -51,6 +51,6 @@ def test_a_watch_that_finds_no_free_tool_says_who_has_them():
             if sys.monitoring.get_tool(tool) is None:
                 sys.monitoring.use_tool_id(tool, f"tool {tool}")
                 taken.callback(sys.monitoring.free_tool_id, tool)
-        with pytest.raises(ConversionError, match="six tools, and .*tool 5 are in use: end one"):
+        with pytest.raises(ConversionError, match=r"six tools, and .*tool 5 are in use: end one"):
             steps_of(1, twice)
     assert steps_of(1, twice)
