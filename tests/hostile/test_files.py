@@ -99,6 +99,13 @@ def test_13_headers_that_differ(toy, refused, change):
     refused(_directory(toy, 1, both=False, **change), "ContainerError", GRAPH)
 
 
+def test_13_a_checksum_that_is_wrong_in_both_places_changes_nothing(toy):
+    """The hash in the manifest says what a member is; the checksum is for other programs."""
+    with mk.load(_directory(toy, 1, crc=1)) as model, mk.load(toy) as plain:
+        assert model.manifest.digest == plain.manifest.digest
+        assert model.verify() == plain.verify()
+
+
 @pytest.mark.parametrize(
     "change",
     [{"method": 8}, {"method": 99}, {"flags": 0x801}, {"flags": 0x808}, {"size": 0xFFFFFFFF, "packed": 0xFFFFFFFF},

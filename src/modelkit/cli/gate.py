@@ -19,6 +19,7 @@ from modelkit.cli.arguments import (
     whole,
 )
 from modelkit.cli.evaluate import labelled_rows, row_options
+from modelkit.cli.rows import known_columns
 from modelkit.cli.tables import write_report
 
 STATUS = {"promote": 0, "inconclusive": 3, "block": 4}
@@ -89,9 +90,8 @@ def run_gate(args: argparse.Namespace) -> Printed:
     signature = mk.inspect(package(args, args.champion)).signature
     rows, truth = labelled_rows(args.rows, args, signature)
     if args.extra == "ignore":
-        known = {*signature.ignored, *signature.column_names}
-        known |= {*args.slice, args.clusters, args.queries}
-        rows = {name: values for name, values in rows.items() if name in known}
+        known = {*signature.ignored, *args.slice, args.clusters, args.queries}
+        rows = known_columns(rows, signature, known)
     metrics = [name for name, _ in args.margin]
     verdict = mk.gate(
         args.file,

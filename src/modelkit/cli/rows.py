@@ -212,7 +212,7 @@ def known_columns(
 
     Such columns may be keys of rows, which differ in any two files.
     """
-    known = {*more, *signature.column_names}
-    if not known.difference(more):
+    if not signature.column_names:
         return columns
+    known = {*more, *signature.column_names}
     return {name: values for name, values in columns.items() if name in known}

@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 import modelkit as mk
-from modelkit.cli.rows import read_rows
+from modelkit.cli.rows import known_columns, read_rows
 
 
 @pytest.mark.parametrize(
@@ -173,3 +173,12 @@ def test_json_has_dates_as_texts_in_iso_8601(capsys, tmp_path):
     status, _, err = run(capsys, "predict", tmp_path / "days.mk", tmp_path / "x.json")
     assert status == 1
     assert "row 1, column 'day'" in err
+
+
+def test_columns_that_the_model_does_not_take_are_left_out_even_where_all_it_takes_are_named():
+    spec = mk.TensorSpec("a", "float64", ("n", 1), (mk.Column("a", "float64"),))
+    whole = mk.TensorSpec("x", "float64", ("n", 1))
+    rows = {"a": [1.0], "x": [2.0]}
+    given = mk.Signature((spec,), (mk.TensorSpec("y", "float64", ("n",)),))
+    assert known_columns(rows, given, {"a"}) == {"a": [1.0]}
+    assert known_columns(rows, mk.Signature((whole,), given.outputs), {"a"}) == rows
