@@ -7,6 +7,7 @@ import ast
 import sys
 import tomllib
 
+import pytest
 from helpers.places import ROOT, module_of
 
 ROOMS = ROOT / "src" / "modelkit"
@@ -22,42 +23,48 @@ def imported(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-IMPORTS = {
-    (module_of(path, ROOMS), name) for path in ROOMS.rglob("*.py") for name in imported(path)
-}
-PAIRS = {(name.partition(".")[0], module) for module, name in IMPORTS} - {("modelkit", "")}
+@pytest.fixture(scope="module")
+def imports():
+    return {
+        (module_of(path, ROOMS), name) for path in ROOMS.rglob("*.py") for name in imported(path)
+    }
+
+
+@pytest.fixture(scope="module")
+def pairs(imports):
+    return {(name.partition(".")[0], module) for module, name in imports} - {("modelkit", "")}
 
 
 def within(owner, module):
     return owner == "*" or module == owner or module.startswith(f"{owner}.")
 
 
-def test_a_library_is_imported_by_its_owners_alone():
+def test_a_library_is_imported_by_its_owners_alone(pairs):
     free = {*sys.stdlib_module_names, "modelkit"} - {*OWNERS}
     assert {
         (library, module)
-        for library, module in PAIRS
+        for library, module in pairs
         if library not in free
         and not any(within(owner, module) for owner in OWNERS.get(library, ()))
     } == set()
 
 
-def test_every_owner_imports_its_library():
+def test_every_owner_imports_its_library(pairs):
     assert {
         (library, owner)
         for library, owners in OWNERS.items()
         for owner in owners
-        if not any(library == name and within(owner, module) for name, module in PAIRS)
+        if not any(library == name and within(owner, module) for name, module in pairs)
     } == set()
 
 
-def test_only_commands_use_the_names_of_the_root():
+def test_only_commands_use_the_names_of_the_root(imports):
     """`types` takes its lazy import from there, and no name."""
     rooms = {path.stem for path in ROOMS.iterdir()}
-    users = {module for module, name in IMPORTS if name == "modelkit"}
+    users = {module for module, name in imports if name == "modelkit"}
     users |= {
         module
-        for module, name in IMPORTS
+        for module, name in imports
         if name.startswith("modelkit.") and name.split(".")[1] not in rooms
     }
     assert {module for module in users if not within("cli", module)} == {"types"}

@@ -1,6 +1,7 @@
 """The public names: where each lives, what type checkers see, and what an import of one needs."""
 
 import ast
+import functools
 import sys
 import tomllib
 
@@ -9,7 +10,7 @@ from helpers.places import ROOT, SOURCE, module_of
 
 import modelkit as mk
 
-TREES = {module_of(path): ast.parse(path.read_text("utf-8")) for path in SOURCE.rglob("*.py")}
+FILES = {module_of(path): path for path in SOURCE.rglob("*.py")}
 OWNERS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["owners"]
 OPTIONAL = {*OWNERS, "google"} - {"numpy", *sys.stdlib_module_names}
 
@@ -27,21 +28,23 @@ def test_type_checkers_see_the_names_that_are_there(module):
     assert homes == module._HOMES
 
 
+@functools.cache
 def imported_at_once(name):
-    """The modules that a module imports as it is imported, with the packages they lie in."""
-    pending = [*TREES[name].body]
+    """The modules that a module imports as it is imported."""
+    found = []
+    pending = ast.parse(FILES[name].read_text("utf-8")).body
     while pending:
         node = pending.pop()
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                yield whole if whole in TREES else node.module
+            wholes = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += [whole if whole in FILES else node.module for whole in wholes]
         elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             pending += node.orelse
         elif isinstance(node, ast.If | ast.With | ast.Try):
             pending += ast.iter_child_nodes(node)
+    return found
 
 
 def packages_of(name):
@@ -58,7 +61,7 @@ def test_a_public_name_needs_no_optional_library(home):
         name = pending.pop()
         for imported in [*imported_at_once(name), *packages_of(name)]:
             assert imported.partition(".")[0] not in OPTIONAL, f"{ways[name]} > {imported}"
-            if imported in TREES and imported not in ways:
+            if imported in FILES and imported not in ways:
                 ways[imported] = f"{ways[name]} > {imported}"
                 pending.append(imported)
 
