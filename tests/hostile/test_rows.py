@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.commands import run
+from helpers.examples import examples
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
@@ -76,6 +77,7 @@ def test_what_is_wrong_is_said(capsys, package, tmp_path, name, data, message):
     assert len(err) < 700
 
 
+@pytest.mark.property
 def test_any_damage_of_a_file_is_an_error_or_other_rows(capsys, package, tmp_path):
     """Bits are flipped in files of every kind; no damage is a traceback."""
     frame = pd.DataFrame(PARQUET)
@@ -88,7 +90,7 @@ def test_any_damage_of_a_file_is_an_error_or_other_rows(capsys, package, tmp_pat
     }
     rng = np.random.default_rng(0)
     for name, data in kinds.items():
-        for bit in rng.integers(0, 8 * len(data), 60).tolist():
+        for bit in rng.integers(0, 8 * len(data), examples(60)).tolist():
             changed = bytearray(data)
             changed[bit // 8] ^= 1 << bit % 8
             (tmp_path / name).write_bytes(changed)

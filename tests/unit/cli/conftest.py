@@ -1,6 +1,9 @@
 """What the tests of commands share."""
 
 import shutil
+from functools import partial
+from time import perf_counter
+from timeit import Timer
 
 import pytest
 
@@ -25,3 +28,11 @@ def shell(shelf, tmp_path, monkeypatch):
     shutil.copytree(shelf, tmp_path / "shell")
     monkeypatch.chdir(tmp_path / "shell")
     return tmp_path / "shell"
+
+
+@pytest.fixture
+def fast_clock(monkeypatch):
+    """`modelkit bench` measures until a second is over, which is over after a twentieth of one."""
+    monkeypatch.setattr(
+        "modelkit.cli.bench.Timer", partial(Timer, timer=lambda: 20 * perf_counter())
+    )

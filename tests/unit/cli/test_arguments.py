@@ -47,7 +47,7 @@ def test_every_help_ends_with_an_example_of_its_command(prog):
 @pytest.mark.parametrize(
     ("prog", "example"), [each for each in EXAMPLES if " serve" not in each[0]]
 )
-def test_examples_run(shell, capsys, prog, example):
+def test_examples_run(shell, capsys, fast_clock, prog, example):
     words = shlex.split(example)
     if prog.startswith("modelkit rollout") and "start" not in words:
         assert cli.main(shlex.split(START)) == 0
@@ -140,7 +140,7 @@ def test_words_that_nothing_takes_are_refused(shell, capsys, words):
         "seal {} --to scoring=scoring.pub --output sealed.mk", "export docker {} --output image",
     ],
 )  # fmt: skip
-def test_a_package_may_be_one_of_a_registry(shell, capsys, monkeypatch, words):
+def test_a_package_may_be_one_of_a_registry(shell, capsys, monkeypatch, fast_clock, words):
     answers = []
     for name in ("churn.mk", "registry:churn@champion", "registry:churn@1.0.0"):
         if name != "churn.mk" and not words.startswith("export"):

@@ -13,5 +13,5 @@ def test_a_line_for_each_number_of_rows(capsys, shell):
     assert where.startswith("on cpu")
 
 
-def test_encoders_are_timed_too(capsys, shell):
+def test_encoders_are_timed_too(capsys, shell, fast_clock):
     assert run(capsys, "bench", "encoder.mk")[0] == 0

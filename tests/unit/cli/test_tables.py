@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.commands import run
+from helpers.examples import some
 from helpers.shells import FORMS, as_stdin, bytes_as, table_in
 from sklearn.linear_model import LinearRegression
 
@@ -40,7 +41,7 @@ def inputs(judged_rows):
     }
 
 
-@pytest.mark.parametrize("form", TABLES)
+@some("form", TABLES, 2)
 @pytest.mark.parametrize("command", ["predict", "explain", "embed", "drift", "evaluate", "gate"])
 def test_every_format_is_read_and_written(shell, capsysbinary, monkeypatch, inputs, command, form):
     frame, package, more = inputs[command]

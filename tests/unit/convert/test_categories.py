@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.examples import some
 from helpers.frames import customers
 from helpers.packages import opened
 from sklearn.calibration import CalibratedClassifierCV
@@ -48,7 +49,7 @@ HOLDERS = {
 }
 
 
-@pytest.mark.parametrize("name", HOLDERS)
+@some("name", HOLDERS, ["calibrated", "target"])
 def test_encoders_inside_what_holds_a_pipeline_tell_their_categories(name, tmp_path):
     frame, paid = customers()
     target = paid if "target" in name else (paid > 120).map({True: "much", False: "little"})

@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from helpers.examples import some
 from helpers.streams import rng
 
 import modelkit as mk
@@ -94,7 +95,7 @@ AGAIN = {
 
 
 @pytest.mark.parametrize("strata", [1, 2])
-@pytest.mark.parametrize("name", AGAIN)
+@some("name", AGAIN, 3)
 def test_a_feature_alarms_again_where_its_change_grows_or_turns(name, strata):
     """ "M" is an alarm that goes beyond the one before it; every change is told once."""
     for seed in range(3 - strata):

@@ -1,5 +1,6 @@
 """Models that several files explain, and what they are explained with."""
 
+import os
 import warnings
 
 import numpy as np
@@ -9,6 +10,9 @@ from helpers.kinds import penguins
 from sklearn import ensemble
 
 import modelkit as mk
+
+# What shap would have compiled, for six seconds, takes a moment without.
+os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 
 @pytest.fixture(scope="session")

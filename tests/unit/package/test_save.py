@@ -6,6 +6,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from helpers.examples import some
 from helpers.frames import N, customers, mixed_frame
 from helpers.packages import opened, saved
 from sklearn.compose import ColumnTransformer, make_column_transformer
@@ -61,7 +62,7 @@ def test_frames_of_polars_at_save_and_at_predict(form, polars_frame, tmp_path):
 
 @pytest.mark.parametrize("form", ["onnx", "joblib"])
 @pytest.mark.parametrize("gaps", ["in fit", "nowhere"])
-@pytest.mark.parametrize("encoder", [TargetEncoder(cv=2), OneHotEncoder(handle_unknown="ignore")])
+@some("encoder", [TargetEncoder(cv=2), OneHotEncoder(handle_unknown="ignore")], 1)
 def test_a_text_that_polars_misses_is_none_where_the_example_misses_none(
     encoder, gaps, form, frame, tmp_path
 ):
@@ -110,7 +111,7 @@ def test_names_that_are_numbers(form, frame, tmp_path):
 
 @pytest.mark.parametrize("form", ["onnx", "joblib"])
 @pytest.mark.parametrize("numbers", [True, False], ids=["numbers", "texts"])
-@pytest.mark.parametrize("unread", [0, 1, 2])
+@some("unread", [0, 1, 2], [1])
 def test_an_array_of_objects_is_taken_with_the_column_that_is_not_read(
     unread, numbers, form, frame, tmp_path
 ):
@@ -141,7 +142,7 @@ OWN = {
 
 
 @pytest.mark.parametrize("form", ["onnx", "joblib"])
-@pytest.mark.parametrize("kind", OWN)
+@some("kind", OWN, 4)
 def test_a_package_takes_the_very_example_that_it_was_saved_with(kind, form, frame, tmp_path):
     rows = frame[["a", "b", "when"]].assign(when=1.0)
     example = OWN[kind](rows)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from helpers.examples import some
 from helpers.forge import forge
 from helpers.packages import saved, trusted
 from sklearn.compose import ColumnTransformer
@@ -90,7 +91,7 @@ def pickled(estimator, rows, path):
     return mk.load(path, digest=manifest.digest, allow={"joblib"})
 
 
-@pytest.mark.parametrize("kind", DTYPES)
+@some("kind", DTYPES, 8)
 def test_rows_reach_the_estimator_in_the_dtype_of_training(kind, tmp_path):
     estimator, rows = estimator_and_rows(DTYPES[kind])
     with pickled(estimator, rows, tmp_path / "m.mk") as model:
@@ -330,9 +331,9 @@ def make(kind):
 def test_a_pickled_estimator_answers_as_the_one_in_memory(kind, penguins, tmp_path):
     estimator, X = make(kind)
     if X is None:
-        X = penguins[0].astype({"sex": object, "island": object, "year": "Int64"})
+        X = penguins[0][::4].astype({"sex": object, "island": object, "year": "Int64"})
         X["sex"] = X["sex"].where(X["sex"].notna(), np.nan)
-        estimator.fit(X, penguins[1])
+        estimator.fit(X, penguins[1][::4])
     manifest = mk.save(
         estimator, tmp_path / "m.mk", example=X, name="m", version="1", format="joblib"
     )

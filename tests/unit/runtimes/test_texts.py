@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.examples import examples
+from helpers.examples import examples, some
 from helpers.forge import forge
 from helpers.places import GOLDEN
 from helpers.texts import LABELS, STRANGE, TEXTS, THREE, check_options, check_same, logistic, saved
@@ -93,7 +93,7 @@ def test_texts_that_were_answered_wrongly(vectorizer, texts, rows, tmp_path):
     check_same(model, loaded, rows)
 
 
-@pytest.mark.parametrize(
+@some(
     "vectorizer",
     [
         TfidfVectorizer(),
@@ -117,6 +117,7 @@ def test_texts_that_were_answered_wrongly(vectorizer, texts, rows, tmp_path):
         make_union(TfidfVectorizer(), CountVectorizer(analyzer="char_wb", ngram_range=(2, 3))),
         make_pipeline(TfidfVectorizer(), TruncatedSVD(3, random_state=0)),
     ],
+    10,
 )  # fmt: skip
 def test_every_option_comes_along(vectorizer, tmp_path):
     check_options(vectorizer, tmp_path)
@@ -134,7 +135,7 @@ def test_every_option_comes_along(vectorizer, tmp_path):
         ),
     ],
 )
-@pytest.mark.parametrize("labels", [LABELS, THREE, [str(label) for label in THREE]])
+@some("labels", [LABELS, THREE, [str(label) for label in THREE]], 1)
 def test_classifiers_of_texts(model, labels, tmp_path):
     _, loaded = saved(model, TEXTS, tmp_path, labels)
     check_same(model, loaded, STRANGE)
@@ -227,7 +228,7 @@ def test_any_text_is_answered_as_the_source_does(pairs, texts):
         ("compiled", lambda pattern: compiled(r"[^\W\d][^\W\d]+")),
     ],
 )
-@pytest.mark.parametrize("texts", [TEXTS, ["istanbul bir", "ankara ve", "izmir deniz"] * 20])
+@some("texts", [TEXTS, ["istanbul bir", "ankara ve", "izmir deniz"] * 20], 1)
 def test_the_gate_finds_whoever_reads_texts_otherwise(name, wrong, texts, tmp_path, monkeypatch):
     """Each reads the example as the source does, and some text of the gate's otherwise."""
     plain = [text for text in texts if text.isascii()]

@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
+from helpers import examples
 from helpers.frames import mixed_frame
 from helpers.packages import opened
 from sklearn.compose import ColumnTransformer
@@ -78,8 +79,10 @@ READERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("kind", "form"), [*((kind, "onnx") for kind in READERS), ("a search", "joblib")]
+@examples.some(
+    ("kind", "form"),
+    [*((kind, "onnx") for kind in READERS), ("a search", "joblib")],
+    [("a pipeline", "onnx"), ("a vote", "onnx"), ("texts", "onnx"), ("a search", "joblib")],
 )
 def test_columns_that_a_pipeline_drops_may_be_sent_or_not(kind, form, frame, tmp_path):
     source, read = READERS[kind]

@@ -375,7 +375,7 @@ def fitted(case):
         return case.model.fit(case.rows, case.y)
 
 
-@some("name", CASES, 20)
+@some("name", CASES, 12)
 def test_a_refusal_names_the_step_and_a_way_out_that_works(name, tmp_path):
     case = CASES[name]
     model = fitted(case)

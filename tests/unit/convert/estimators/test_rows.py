@@ -1,7 +1,7 @@
 """A converter that is a function of numpy is its own reference: of rows it gives what the estimator gives."""
 
 import numpy as np
-import pytest
+from helpers.examples import some
 from helpers.more_kinds import ALL_KINDS, class_of
 from sklearn.pipeline import Pipeline
 
@@ -40,7 +40,7 @@ def assert_same(estimator, rows, answer):
             near(found, getattr(estimator, verb)(rows))
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.id)
+@some("kind", KINDS, 35, ids=lambda kind: kind.id)
 def test_a_formula_computes_what_its_estimator_does(kind):
     estimator, rows = kind.fit()
     if isinstance(estimator, Pipeline):

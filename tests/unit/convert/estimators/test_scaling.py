@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.examples import some
 from helpers.kinds import wine
 from helpers.packages import saved
 from helpers.rows import shops
@@ -59,7 +60,7 @@ def test_scalers_pass_gaps_on(name, tmp_path):
     assert_serves(SCALERS[name].fit(gaps), tmp_path, gaps, fresh)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@some("seed", range(6), 2)
 def test_any_chain_of_steps(seed, tmp_path):
     """Seeded: three steps of any kind, one after the other or side by side."""
     rng = np.random.default_rng(seed)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from helpers.examples import some
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -193,7 +194,7 @@ class Simulation:
         return self.in_time / min(self.asked, (self.SECONDS + self.deadline) * self.CAPACITY)
 
 
-@pytest.mark.parametrize("deadline", [0.05, 0.1, 0.5])
+@some("deadline", [0.05, 0.1, 0.5], [0.1])
 @pytest.mark.parametrize(
     ("load", "least"), [(0.8, 0.99), (1.2, 0.97), (1.5, 0.99), (3.0, 0.99), (10.0, 0.99)]
 )
