@@ -5,7 +5,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from helpers.examples import examples
+from helpers.examples import examples, some
 from helpers.units import evidence, some_units
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -158,7 +158,7 @@ def levelled(rng, n, level):
 
 
 @pytest.mark.parametrize("stratum", [None, "s"])
-@pytest.mark.parametrize("name", AGAIN)
+@some("name", AGAIN, 3)
 def test_a_feature_of_units_alarms_again_where_its_change_grows_or_turns(name, stratum):
     rng = np.random.default_rng(3)
 

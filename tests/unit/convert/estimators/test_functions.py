@@ -24,7 +24,6 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from sklearn.tree import DecisionTreeRegressor
 
 from modelkit.convert.estimators import traced
-from modelkit.convert.sklearn import from_sklearn
 from modelkit.errors import ConversionError
 
 NAMES = (
@@ -663,11 +662,6 @@ def test_what_a_function_writes_into_holds_no_stand_in_afterwards(tmp_path):
 
     assert_same(FunctionTransformer(noted), tmp_path)
     assert {type(rows) for rows in [*seen["rows"], seen["of"]["last"]]} == {np.ndarray}
-
-
-def test_thousands_of_columns():
-    rows = RNG.normal(size=(3, 5100))
-    assert from_sklearn(FunctionTransformer(np.abs).fit(rows), rows, "float64")
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "int16"])

@@ -90,7 +90,7 @@ def agree_but_for_ties(fitted, example, fresh, tmp_path):
 
 
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
-@some("name", DATA, 2)
+@some("name", DATA, ["cancer", "grid"])
 def test_everyday_data_converts(name, weights, tmp_path):
     X, y = DATA[name]
     for count in (1, 5):
