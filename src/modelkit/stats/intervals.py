@@ -31,7 +31,7 @@ ENDS: dict[Domain, Interval] = {
 
 def special_functions() -> Any:
     """`scipy.special`. Raises MissingExtraError."""
-    with importing("scipy", "an interval or a test", "evaluate"):
+    with importing("scipy", "an interval or a test (of drift, an evaluation or a gate)", "drift"):
         from scipy import special
     return special
 

@@ -73,7 +73,7 @@ def _outcome(given: Any, what: str) -> tuple[str, float]:
         raise Refused(f"the loss of {what} is {json.shown(loss)}; send a number from 0 to 1")
     if not 0 <= loss <= 1:
         raise Refused(
-            f"the loss of {what} is {loss!r:.40}; it is from 0, right, to 1: divide by the largest, "
+            f"the loss of {what} is {loss!r:.40}; send 0 (right) to 1: divide by the largest, "
             "or clip it",
             422,
         )

@@ -366,11 +366,11 @@ ONE = {"key": "k", "loss": 0.5}
 @pytest.mark.parametrize(
     ("body", "status", "told"),
     [
-        ({"key": "k"}, 400, "the outcome lacks 'loss'"),
-        ({"key": 7, "loss": 0.5}, 400, "the key of the outcome is 7 (a number); it is a string"),
+        ({"key": "k"}, 400, "the loss of the outcome is null; send a number"),
+        ({"key": 7, "loss": 0.5}, 400, "the key of the outcome is 7 (a number); send a string"),
         ({**ONE, "when": "now"}, 400, 'no field "when"'),
-        ({**ONE, "loss": True}, 400, "is true (a boolean); it is a number"),
-        ({**ONE, "loss": 1.5}, 422, "is 1.5; it is from 0, right, to 1"),
+        ({**ONE, "loss": True}, 400, "is true (a boolean); send a number"),
+        ({**ONE, "loss": 1.5}, 422, "is 1.5; send 0 (right) to 1"),
         ({"outcomes": [ONE], "key": "k"}, 400, 'no field "key"'),
         ({"outcomes": ONE}, 400, "outcomes are an object"),
         ({"outcomes": [ONE, 1]}, 400, "outcome 1 is 1 (a number)"),
