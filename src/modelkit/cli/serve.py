@@ -49,7 +49,7 @@ def add_serve(verbs: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--poll", type=float, metavar="SECONDS",
-        help="after how many seconds a request looks for changes in the registry",
+        help="after how many seconds a prediction looks for changes in the registry; an idle server does not look",
     )  # fmt: skip
     parser.add_argument("--name", help="what the model is called in paths; else as in the package")
     add_consent(parser, "; repeat it for each version to follow; else MODELKIT_DIGEST")

@@ -63,7 +63,9 @@ def of_model(verb: Verb, endpoint: Endpoint, *, ready: bool) -> Reply:
         return v2.metadata(name, deployment.identity.version, model.signature)
     if verb == "listed":
         if recipe_of(model) is None:
-            raise Refused(f"{name!r} neither embeds nor ranks texts; GET /v1/models lists those that do", 404)
+            raise Refused(
+                f"{name!r} neither embeds nor ranks texts; GET /v1/models lists those that do", 404
+            )
         return _json(_listed(name))
     if model.closed or not ready:
         raise unavailable(f"{name!r} is not ready: it, or the App, is closed or draining")
