@@ -76,7 +76,7 @@ _HOMES = {
     "Stats": "modelkit.serving.batching.stats",
     "Tally": "modelkit.drift.counts",
     "Texts": "modelkit.runtimes.terms.vectorizer",
-    "Training": "modelkit.lifecycle.retrain.training",
+    "Training": "modelkit.lifecycle.retrain.work",
     "TrainingGap": "modelkit.lifecycle.evaluation.gap",
     "Underway": "modelkit.lifecycle.registry.log",
 }

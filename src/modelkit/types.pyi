@@ -38,7 +38,7 @@ from modelkit.lifecycle.retrain.policy import RetrainState as RetrainState
 from modelkit.lifecycle.retrain.policy import StandingAlarm as StandingAlarm
 from modelkit.lifecycle.retrain.run import RetrainRun as RetrainRun
 from modelkit.lifecycle.retrain.run import RetrainStep as RetrainStep
-from modelkit.lifecycle.retrain.training import Training as Training
+from modelkit.lifecycle.retrain.work import Training as Training
 from modelkit.lifecycle.rollout.answering import SignedAnswers as SignedAnswers
 from modelkit.lifecycle.rollout.planning import Need as Need
 from modelkit.lifecycle.rollout.planning import RolloutPlan as RolloutPlan

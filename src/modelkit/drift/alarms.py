@@ -112,7 +112,12 @@ def _promise(profile: Profile, shares: AlphaShares, alpha: float) -> str:
 
 
 def row_alarm(
-    feature: Feature, reference: Array, crossing: Crossing, terms: Terms, *, stratum: str | None
+    feature: Feature,
+    reference: Array,
+    crossing: Crossing,
+    terms: Terms,
+    *,
+    stratum: str | None = None,
 ) -> Alarm:
     """The alarm of a feature with these counts (67,) in the reference."""
     recent = crossing.recent.sum(axis=0, dtype=np.int64)

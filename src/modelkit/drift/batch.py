@@ -329,5 +329,4 @@ def _drawn(scores: Array, k: int, draws: int, rng: np.random.Generator) -> Array
     order = rng.random((draws, n)).argsort(axis=1)[:, :k]
     chosen = np.zeros((draws, n))
     np.put_along_axis(chosen, order, 1.0, axis=1)
-    sums: Array = np.tensordot(chosen, scores, 1)
-    return sums
+    return np.tensordot(chosen, scores, 1)

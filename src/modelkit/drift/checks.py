@@ -46,8 +46,7 @@ def unseen(
 
 def strange_rows(profile: Profile, strange: int, rows: int) -> list[DriftCheck]:
     """Rows of a stratum that the reference does not have."""
-    what = f"{strange:,} of {rows:,} rows are"
-    return _unseen_stratum(profile, what) if strange else []
+    return _unseen_stratum(profile, f"{strange:,} of {rows:,} rows are") if strange else []
 
 
 def strange_units(profile: Profile, units: int, rows: int) -> list[DriftCheck]:

@@ -159,8 +159,7 @@ def _scalar(fresh: Any, plain: Any, path: str) -> Any:
 
 def pack(schema: str, about: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
     """Values and arrays as one npz that `unpack` reads; equal contents give equal bytes."""
-    values = to_plain({"schema": schema, **about})
-    text = json.dumps(values, sort_keys=True, allow_nan=False)
+    text = json.dumps(to_plain({"schema": schema, **about}), sort_keys=True, allow_nan=False)
     return pack_arrays({"about": np.frombuffer(text.encode(), np.uint8), **arrays})
 
 

@@ -270,7 +270,7 @@ def refuse_bytes(array: Array, what: str) -> None:
         raise UsageError(f"{what} are bytes; decode them, as by values.astype(str)")
 
 
-def label_names(labels: Array, known: Iterable[str] = ()) -> list[str | None]:
+def label_names(labels: Array, known: Iterable[str]) -> list[str | None]:
     """The names of labels, (n,), with None where one is missing.
 
     A number has one name, whether it comes as an integer, a boolean or a float. A boolean is named

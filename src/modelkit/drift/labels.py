@@ -11,17 +11,10 @@ from modelkit._internal.arrays import Array
 from modelkit.drift.alarms import Terms, loss_alarm, row_alarm
 from modelkit.drift.alpha import AlphaShares, loss_sequence, target_sequence
 from modelkit.drift.counts import count_by
-from modelkit.drift.losses import (
-    Baseline,
-    Losses,
-    TargetLabels,
-    as_doubles,
-    check_losses,
-    losses_of,
-)
+from modelkit.drift.losses import Baseline, Losses, as_doubles, check_losses, losses_of
 from modelkit.drift.order import Order, Shuffle, Thinning
 from modelkit.drift.profile import Profile
-from modelkit.drift.sequence import Crossing, Sequence, places_of
+from modelkit.drift.sequence import Sequence, places_of
 from modelkit.drift.values import Alarm
 from modelkit.errors import UsageError
 
@@ -67,17 +60,13 @@ class LabelledCall:
 
 
 def _losses(profile: Profile, baseline: Baseline, y: Any, predicted: Any) -> Array:
-    if _predicts_numbers(profile):
-        predicted = as_doubles(predicted, "predictions")
-    return losses_of(y, predicted, baseline.scale)
-
-
-def _predicts_numbers(profile: Profile) -> bool:
-    """Whether the losses of the reference are distances of numbers, of whatever type."""
-    return any(
+    # The losses of the reference are then distances of numbers, of whatever type.
+    if any(
         feature.output and feature.name == "prediction" and feature.kind == "number"
         for feature in profile.features
-    )
+    ):
+        predicted = as_doubles(predicted, "predictions")
+    return losses_of(y, predicted, baseline.scale)
 
 
 @final
@@ -122,8 +111,7 @@ class Labels:
 
     def follow(self, before: Labels) -> None:
         """Number labels on from those that were compared with the reference before."""
-        pairs = ((self._of_losses, before._of_losses), (self.target, before.target))
-        for now, earlier in pairs:
+        for now, earlier in ((self._of_losses, before._of_losses), (self.target, before.target)):
             if now is not None and earlier is not None:
                 now.begin_after(earlier.first + earlier.members)
 
@@ -158,11 +146,11 @@ class Labels:
         for start in range(0, len(cells), RANKED_AT_ONCE):
             part = slice(start, start + RANKED_AT_ONCE)
             sequence.rank(cells[part], places_of(sequence.first + sequence.members, times[part]))
-            new += [self._target_alarm(target, crossing) for crossing in sequence.settle()]
+            new += [
+                row_alarm(target.feature, target.counts, crossing, self._terms)
+                for crossing in sequence.settle()
+            ]
         return new
-
-    def _target_alarm(self, target: TargetLabels, crossing: Crossing) -> Alarm:
-        return row_alarm(target.feature, target.counts, crossing, self._terms, stratum=None)
 
     def _push_losses(self, losses: Array, times: Array, order: Order) -> list[Alarm]:
         sequence, losses_seen = self._of_losses, self.losses
@@ -170,6 +158,5 @@ class Labels:
             return []
         taken = self._taken(len(losses), order)
         losses_seen.count(losses[taken])
-        places = places_of(sequence.first + sequence.members, times[taken])
-        sequence.rank(losses[taken], places)
+        sequence.rank(losses[taken], places_of(sequence.first + sequence.members, times[taken]))
         return [loss_alarm(losses_seen, crossing, self._terms) for crossing in sequence.settle()]

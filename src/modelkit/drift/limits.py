@@ -129,11 +129,8 @@ def scores(shares: Array) -> tuple[Array, Array]:
     upto = np.cumsum(shares)[:steps]
     indicators = np.tri(k)[:steps] - upto[:, None]
     one_sided = np.concatenate([smooth, indicators])
-    of_smooth = np.full(LEGENDRE, 1 / 12)
-    of_steps = np.full(steps, 1 / (4 * steps))
-    weights = np.concatenate([of_smooth, of_steps])
-    both_sides = np.concatenate([one_sided, -one_sided])
-    return both_sides, np.tile(weights, 2)
+    weights = np.concatenate([np.full(LEGENDRE, 1 / 12), np.full(steps, 1 / (4 * steps))])
+    return np.concatenate([one_sided, -one_sided]), np.tile(weights, 2)
 
 
 def band(counts: Array, tolerance: float, delta: float) -> Array:
@@ -190,11 +187,6 @@ def band_pays(tables: Array, limits: Array) -> Array:
     return by_cell.reshape(*cells, count * tried)
 
 
-def _is_smooth(count: int) -> Array:
-    """Mask of the polynomials among so many scores."""
-    return np.arange(count) % (count // 2) < LEGENDRE
-
-
 @final
 class Band(Limits):
     """D2 on rows: their counts (d, 16) in the groups of the band since the last step, and the bets.
@@ -219,10 +211,9 @@ class Band(Limits):
         self._groups = groups.astype(np.float32)  # exact: a block has 32 rows
         self._reference = (reference[:, None, :] @ groups.astype(np.float64))[:, 0]
         self._tables = np.array([scores(own / max(own.sum(), 1))[0] for own in self._reference])
-        self._squares = self._tables**2
         self._tolerances = tolerances
         self._slack = np.ptp(self._tables, axis=2) * tolerances[:, None]
-        self._slack[:, _is_smooth(self._slack.shape[1])] /= 2
+        self._slack.reshape(len(features), 2, -1)[:, :, :LEGENDRE] /= 2
         deltas = np.maximum(levels * self.spared / TRIED, LEAST_DELTA)
         bounds = zip(self._reference, tolerances.tolist(), deltas, strict=True)
         super().__init__(np.array([band(*own) for own in bounds]))
@@ -281,8 +272,7 @@ class Band(Limits):
         return grouped / np.maximum(rows, 1), rows
 
     def _means(self, which: Array, shares: Array) -> Array:
-        means: Array = (self._tables[which] @ shares[:, :, None])[:, :, 0]
-        return means
+        return (self._tables[which] @ shares[:, :, None])[:, :, 0]
 
     def _shown(self, which: Array, counts: Array) -> Array:
         """How far rows with counts (m, 67) are from the reference, and no less than the first limits.
@@ -292,7 +282,7 @@ class Band(Limits):
         shares, rows = self._shares(which, counts)
         n = np.maximum(rows, 1)
         means = self._means(which, shares)
-        squares = (self._squares[which] @ shares[:, :, None])[:, :, 0]
+        squares = (self._tables[which] ** 2 @ shares[:, :, None])[:, :, 0]
         error = np.sqrt(np.maximum(squares - means * means, 0.0) / n)
         beyond = means + SHOWN_DEVIATIONS * error + SHOWN_ROWS / n + self._slack[which]
         first = self.first[which]
@@ -351,8 +341,7 @@ class Bettor:
         above = (self.by_feature(evidence.value).max(axis=1) >= self.thresholds()) & self.open
         if evidence.guarantee == "ever":
             self.open &= ~above
-        crossed: list[int] = np.flatnonzero(above).tolist()
-        return crossed
+        return np.flatnonzero(above).tolist()
 
     def again(self, j: int) -> bool:
         """Whether the next alarm of a feature goes beyond one before."""
@@ -385,8 +374,7 @@ class Bettor:
     def enough(self, wealth: Array) -> Array:
         """Mask (d,): features whose wealth (d,) is enough for a first alarm, raised or not."""
         least = self.levels * (1 - self.source.spared) * self.first
-        above: Array = (wealth * least >= self._scale) & (least > 0)
-        return above
+        return (wealth * least >= self._scale) & (least > 0)
 
     def began(self) -> Array:
         """The number of the block at which the best bet of each lane began, int64 (d, lanes)."""

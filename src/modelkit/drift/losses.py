@@ -265,8 +265,7 @@ class TargetLabels:
         `classes` says whether labels are names, and not numbers to be compared by size.
         """
         kind: FeatureKind = "category" if classes else "number"
-        blank = Feature(TARGET, kind)
-        values = label_values(blank, labels)
+        values = label_values(Feature(TARGET, kind), labels)
         mine, others = fifth(len(values), ordered=ordered, seed=seed)
         feature = fit_feature(TARGET, kind, values[mine])
         cells = feature.cells(values[others])

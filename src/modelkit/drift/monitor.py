@@ -221,8 +221,7 @@ class Monitor(Wrapper):
             PackageError: for any other bytes.
             UsageError: for the state of another profile, and as for a new Monitor.
         """
-        past = watched_profile(model, profile, budget)
-        tracker, about = resume(past, state, clock, on_alarm)
+        tracker, about = resume(watched_profile(model, profile, budget), state, clock, on_alarm)
         of_monitor = about.get("monitor")
         if of_monitor is None:
             raise PackageError(

@@ -31,7 +31,6 @@ from modelkit.signature.signature import Signature
 
 PROFILE_NAME = "profile"  # of the attachment
 PROFILE_SCHEMA = "modelkit.profile/1"
-NO_END = 1 << 62  # of numbers that are counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -352,29 +351,30 @@ def _check_whole(profile: Profile) -> None:
     """Raise ValueError unless the parts of a profile that was read fit each other."""
     d, strata = len(profile.features), len(profile.strata)
     target, units, calibration = profile.target, profile.units, profile.calibration
-    features = [*profile.features]
-    arrays: list[tuple[str, Array, tuple[int, ...], int]]
-    arrays = [("counts", profile.counts, (strata, d, CELLS), NO_END)]
-    if target is not None:
-        features.append(target.feature)
-        arrays.append(("counts of the target", target.counts, (CELLS,), NO_END))
-    for segmentation in profile.segments:
-        k, name = len(segmentation.labels), f"segments by {segmentation.name!r}"
-        arrays.append((name, segmentation.counts, (k, d, CELLS), NO_END))
-        arrays.append((name, segmentation.of_cells, (CELLS,), k))
-    if units is not None:
-        n = max(len(units.shares), 1)
-        arrays.append(("units", units.shares, (n, d, COARSE_CELLS), NO_END))
-        arrays.append(("strata of units", units.strata, (n,), strata))
+    features = profile.features if target is None else (*profile.features, target.feature)
     odd = [feature.name for feature in features if not feature.whole]
     if odd:
         raise ValueError(f"the cells of {odd} are not whole")
-    for name, array, shape, end in arrays:
-        whole = array.dtype.kind in "iu" and array.shape == shape
-        if not whole or not 0 <= array.min(initial=0) <= array.max(initial=0) < end:
-            raise ValueError(f"its {name} do not fit: {array.dtype} {array.shape} for {shape}")
+    _check_numbers("counts", profile.counts, (strata, d, CELLS))
+    if target is not None:
+        _check_numbers("counts of the target", target.counts, (CELLS,))
+    for segmentation in profile.segments:
+        k, name = len(segmentation.labels), f"segments by {segmentation.name!r}"
+        _check_numbers(name, segmentation.counts, (k, d, CELLS))
+        _check_numbers(name, segmentation.of_cells, (CELLS,), k)
+    if units is not None:
+        n = max(len(units.shares), 1)
+        _check_numbers("units", units.shares, (n, d, COARSE_CELLS))
+        _check_numbers("strata of units", units.strata, (n,), strata)
     if calibration is not None and not calibration.whole:
         raise ValueError("its calibration is not whole")
+
+
+def _check_numbers(name: str, array: Array, shape: tuple[int, ...], end: int = 1 << 62) -> None:
+    """Raise ValueError unless an array has this shape, and whole numbers from 0 to below `end`."""
+    whole = array.dtype.kind in "iu" and array.shape == shape
+    if not whole or not 0 <= array.min(initial=0) <= array.max(initial=0) < end:
+        raise ValueError(f"its {name} do not fit: {array.dtype} {array.shape} for {shape}")
 
 
 def check_profile(given: Any) -> Profile:

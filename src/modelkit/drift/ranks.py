@@ -133,7 +133,9 @@ def _rank_part(counts: Array, blocks: Array, draws: Array) -> tuple[Array, Array
     equal, upto, after = _before_blocks(counts, added)
     less = (upto - equal).ravel().take(at)
     ties = equal.ravel().take(at)
-    less_in_block, ties_in_block = _earlier(values)
+    # For each value but a block's first, the earlier values that are less, and those equal.
+    earlier_pairs = _gathered_pairs if values.shape[1] < MANY_LANES else _shifted_pairs
+    less_in_block, ties_in_block = earlier_pairs(values)
     less[1:] += less_in_block
     ties[1:] += ties_in_block
     earlier = np.arange(rows)[:, None] if absent is None else np.cumsum(~absent, axis=0) - ~absent
@@ -161,8 +163,7 @@ def _by_lane(values: Array, absent: Array | None, width: int) -> Array:
 def _count(at: Array, width: int) -> Array:
     """The counts (lanes, width - 1) of places (rows, lanes); absent values are not counted."""
     lanes = at.shape[1]
-    counts = np.bincount(at.ravel(), minlength=lanes * width)
-    return counts.reshape(lanes, width)[:, :-1]
+    return np.bincount(at.ravel(), minlength=lanes * width).reshape(lanes, width)[:, :-1]
 
 
 def count_slots(p: Array, absent: Array | None) -> Array:
@@ -186,16 +187,6 @@ def _before_blocks(counts: Array, added: Array) -> tuple[Array, Array, Array]:
         equal[block, :, :CELLS] = after
         after = after + added[block]
     return equal, np.cumsum(equal, axis=2), after
-
-
-def _earlier(values: Array) -> tuple[Array, Array]:
-    """For each value but a block's first, the earlier values that are less, and those equal.
-
-    Both are uint8 (rows - 1, lanes). Every pair is compared.
-    """
-    if values.shape[1] < MANY_LANES:
-        return _gathered_pairs(values)
-    return _shifted_pairs(values)
 
 
 def _shifted_pairs(values: Array) -> tuple[Array, Array]:

@@ -35,8 +35,7 @@ def _bits(name: str, values: Array) -> Array:
     """The numbers by which values pass as equal, uint64 (n,)."""
     kind = feature_kind(name, values)
     if kind == "category":
-        hashes = np.fromiter(map(hash, as_texts(values)), np.int64, len(values))
-        return hashes.view(np.uint64)
+        return np.fromiter(map(hash, as_texts(values)), np.int64, len(values)).view(np.uint64)
     numbers = as_numbers(values, kind, name) + 0.0  # of two zeros one
     numbers[np.isnan(numbers)] = np.nan
     return numbers.view(f"u{numbers.itemsize}").astype(np.uint64)

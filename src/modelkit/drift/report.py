@@ -182,8 +182,7 @@ class DriftReport:
         It contains no scripts and loads nothing.
         """
         ranked = self.ranked()
-        checks = len(self.checks)
-        advice = words.advice(self.alarms, ranked, self.kind, self.alpha, checks)
+        advice = words.advice(self.alarms, ranked, self.kind, self.alpha, len(self.checks))
         # A span without an alarm may be neither good nor bad.
         calm = "good" if words.is_calm(ranked, self.kind, self.alpha) else ""
         look = "bad" if self.alarms else calm

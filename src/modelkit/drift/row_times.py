@@ -60,7 +60,9 @@ def given_seconds(at: Any, n: int) -> Array:
 
     Raises UsageError for another number of times, and for what `row_seconds` refuses.
     """
-    values = np.asarray([at], object) if _is_one(at) else _many(at)
+    values = np.asarray([at], object) if _is_one(at) else np.asarray(at)
+    if values.ndim != 1:
+        raise UsageError(f"at has shape {values.shape}; pass one time, or one for each row, (n,)")
     found = row_seconds(values, "at")
     if len(found) not in (1, n):
         raise UsageError(f"at has {len(found):,} times for {n:,} rows; pass one, or one for each")
@@ -105,13 +107,6 @@ def second_text(second: float) -> str:
 
 def _is_one(at: Any) -> bool:
     return isinstance(at, str | int | float | date | np.generic) or not hasattr(at, "__len__")
-
-
-def _many(at: Any) -> Array:
-    values = np.asarray(at)
-    if values.ndim != 1:
-        raise UsageError(f"at has shape {values.shape}; pass one time, or one for each row, (n,)")
-    return values
 
 
 def _of_texts(values: Array, name: str) -> Array:

@@ -48,8 +48,7 @@ def members(of_cells: Array, cells: Array) -> Array:
 
     A row without a value was not asked for it, and is counted with the missing ones.
     """
-    found: Array = of_cells[np.minimum(cells, GONE)]
-    return found
+    return of_cells[np.minimum(cells, GONE)]
 
 
 def fit_segments(

@@ -324,8 +324,7 @@ def _ends(places: Array) -> Array:
 
 def anytime_p(wealth: Array, staked: float) -> Array:
     """The p-value of each wealth, whose mean without a change is at most what was staked."""
-    p: Array = np.minimum(1.0, staked / np.maximum(wealth, LEAST_WEALTH))
-    return p
+    return np.minimum(1.0, staked / np.maximum(wealth, LEAST_WEALTH))
 
 
 def known(time: float) -> float | None:

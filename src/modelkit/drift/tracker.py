@@ -336,7 +336,7 @@ class Tracker:
             if stream.open_again(j):  # from now on its rows are ranked among themselves
                 self.together.close(j)
 
-    def push_labels(self, rows: LabelledCall, times: Array, order: Order = "time") -> list[Alarm]:
+    def push_labels(self, rows: LabelledCall, times: Array, order: Order) -> list[Alarm]:
         """Take the labelled rows of one call; returns the new alarms.
 
         `times` are when their labels came, in POSIX seconds, (n,).

@@ -115,8 +115,7 @@ def of_call(unit: str, labels: Array | None, seconds: Array | None, n: int) -> l
         return [UnitRows(None, np.arange(n))]
     keys: list[Any]
     if unit in PERIODS:
-        numbers = periods(needed_times(seconds, unit), unit)
-        found, codes = np.unique(numbers, return_inverse=True)
+        found, codes = np.unique(periods(needed_times(seconds, unit), unit), return_inverse=True)
         keys = found.tolist()
     else:
         keys, codes = unit_codes(unit, labels)
@@ -178,8 +177,7 @@ def periods(seconds: Array, unit: str) -> Array:
     Weeks begin on Monday.
     """
     days = np.floor(seconds / DAY_SECONDS).astype(np.int64)
-    numbers: Array = days if unit == "day" else (days + THURSDAY) // WEEK
-    return numbers
+    return days if unit == "day" else (days + THURSDAY) // WEEK
 
 
 def period_of(second: float, unit: str) -> int:
@@ -227,8 +225,7 @@ def many(n: int, unit: str) -> str:
 
 def plural(unit: str) -> str:
     """The units in words, such as "days"."""
-    words = {"day": "days", "week": "weeks", BATCH_UNIT: "batches"}
-    return words.get(unit, f"units by {unit!r}")
+    return {"day": "days", "week": "weeks", BATCH_UNIT: "batches"}.get(unit, f"units by {unit!r}")
 
 
 def units_text(found: int, kept: int, unit: str) -> list[str]:

@@ -27,14 +27,12 @@ class ValueBins:
 
     def find(self, values: Array) -> Array:
         """The bin of each value, (n,); -1 for one that the background lacks."""
-        kinds = self.kinds.tolist()
-        at = dict(zip(kinds, range(len(kinds)), strict=True))
-        found = [at.get(value, -1) for value in values.tolist()]
-        return np.array(found, np.int32)
+        at = {kind: number for number, kind in enumerate(self.kinds.tolist())}
+        return np.array([at.get(value, -1) for value in values.tolist()], np.int32)
 
     def fill(self, bins: Array, rng: np.random.Generator) -> Array:
         """A value in each bin."""
-        return np.asarray(self.kinds[bins])
+        return self.kinds[bins]
 
 
 @dataclass(frozen=True)
@@ -70,8 +68,7 @@ class QuartileBins:
             inside = known[at == i]
             mean[i] = np.mean(inside)
             spread[i] += np.std(inside)
-        bins = _quartile(cuts, values)
-        counts = np.bincount(bins, minlength=len(low) + 1)
+        counts = np.bincount(_quartile(cuts, values), minlength=len(low) + 1)
         return QuartileBins(cuts, low, high, mean, spread, counts / len(values), whole)
 
     def find(self, values: Array) -> Array:
@@ -114,9 +111,7 @@ def _quartiles(known: Array) -> tuple[Array, float, float]:
     """The different quartiles of finite values, the least and the largest; 0 if there is none."""
     if not len(known):
         return np.empty(0), 0.0, 0.0
-    quartiles = np.percentile(known, (25, 50, 75))
-    cuts = np.unique(quartiles)
-    return cuts, known.min(), known.max()
+    return np.unique(np.percentile(known, (25, 50, 75))), known.min(), known.max()
 
 
 def _quartile(cuts: Array, values: Array) -> Array:

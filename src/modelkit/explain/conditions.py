@@ -36,8 +36,7 @@ class Conditions:
     def always(kind: Any) -> Conditions:
         """One condition that always holds, on numbers of the dtype `kind`."""
         low = np.array([-np.inf], kind)
-        high = np.array([np.inf], kind)
-        return Conditions(np.zeros(1, np.intp), low, high, np.ones(1, bool), {})
+        return Conditions(np.zeros(1, np.intp), low, np.array([np.inf], kind), np.ones(1, bool), {})
 
     @staticmethod
     def joined(parts: Sequence[Conditions]) -> Conditions:
@@ -48,13 +47,11 @@ class Conditions:
             for i, asked in part.sets.items():
                 sets[start + i] = asked
             start += len(part.column)
-        return Conditions(
-            np.concatenate([part.column for part in parts]),
-            np.concatenate([part.low for part in parts]),
-            np.concatenate([part.high for part in parts]),
-            np.concatenate([part.missing for part in parts]),
-            sets,
-        )
+        arrays = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in ("column", "low", "high", "missing")
+        }
+        return Conditions(**arrays, sets=sets)
 
     def met(self, rows: Array) -> Array:
         """Whether each row meets each condition, (n, conditions) of bool.
@@ -75,11 +72,8 @@ class Conditions:
 
     def take(self, chosen: Array) -> Conditions:
         """The conditions of the chosen numbers, which are numbered again."""
-        sets = {}
-        if self.sets:
-            for i, number in enumerate(chosen.tolist()):
-                if number in self.sets:
-                    sets[i] = self.sets[number]
+        numbers = enumerate(chosen.tolist() if self.sets else ())
+        sets = {i: self.sets[number] for i, number in numbers if number in self.sets}
         return Conditions(
             self.column[chosen], self.low[chosen], self.high[chosen], self.missing[chosen], sets
         )
@@ -89,19 +83,17 @@ class Conditions:
 
         The columns are the columns of `other`.
         """
-        sets = {}
-        for i in self.sets.keys() | other.sets.keys():
-            own = self.sets.get(i, ANYTHING)
-            others = other.sets.get(i, ANYTHING)
-            sets[i] = _both_sets(own, others)
+        sets = {
+            i: _both_sets(self.sets.get(i, ANYTHING), other.sets.get(i, ANYTHING))
+            for i in self.sets.keys() | other.sets.keys()
+        }
         low = np.maximum(self.low, other.low)
         high = np.minimum(self.high, other.high)
         return Conditions(other.column, low, high, self.missing & other.missing, sets)
 
     def first_equal(self) -> Array:
         """For each condition, the number of the first that asks for the same."""
-        sets = self._numbered_sets()
-        fields = (sets, self.missing, self.high, self.low, self.column)
+        fields = (self._numbered_sets(), self.missing, self.high, self.low, self.column)
         order = np.lexsort(fields)
         new = np.zeros(len(order), bool)
         new[:1] = True
@@ -132,12 +124,8 @@ def _in_sets(values: Array, asked: AskedSets) -> Array:
 
 
 def _both_sets(one: AskedSets, other: AskedSets) -> AskedSets:
-    one_among, one_apart = one
-    other_among, other_apart = other
-    apart = tuple(sorted({*one_apart, *other_apart}))
-    if one_among is None:
-        return other_among, apart
-    if other_among is None:
-        return one_among, apart
-    common = set(one_among) & set(other_among)
-    return tuple(sorted(common)), apart
+    apart = tuple(sorted({*one[1], *other[1]}))
+    among = [each for each in (one[0], other[0]) if each is not None]
+    if len(among) < 2:
+        return (among[0] if among else None), apart
+    return tuple(sorted({*among[0]} & {*among[1]})), apart

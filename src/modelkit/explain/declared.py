@@ -14,7 +14,6 @@ from modelkit.explain.subject import CONTRIBUTIONS, Subject
 from modelkit.explain.sums import Sum, SumMethod
 from modelkit.explain.time_limit import current_call
 from modelkit.signature.signature import Feeds
-from modelkit.signature.spec import TensorSpec
 
 
 def make_declared(request: ExplainRequest) -> SumMethod:
@@ -28,7 +27,7 @@ def make_declared(request: ExplainRequest) -> SumMethod:
     if spec is None:
         missing = f"the model lacks the output {CONTRIBUTIONS!r}"
         raise NoFitError("" if request.method == "auto" else missing)
-    if _is_by_column(spec, len(subject.players)):
+    if len(spec.shape) in (2, 3) and spec.shape[1] == len(subject.players):
         for link, margin in _margins(subject).items():
             if link != "identity" and request.space in ("probability", "value"):
                 continue
@@ -36,10 +35,6 @@ def make_declared(request: ExplainRequest) -> SumMethod:
             if method is not None:
                 return method
     raise NoFitError(f"the output {CONTRIBUTIONS!r} and no one base add up to what is served")
-
-
-def _is_by_column(spec: TensorSpec, players: int) -> bool:
-    return len(spec.shape) in (2, 3) and spec.shape[1] == players
 
 
 def _margins(subject: Subject) -> dict[str, Array]:
@@ -58,9 +53,7 @@ def _margins(subject: Subject) -> dict[str, Array]:
 def _with_link(subject: Subject, link: str, margin: Array) -> SumMethod | None:
     """The method if the contributions add up to this raw score (m, k) of the background."""
     parts = _contributions(subject, subject.background)
-    if parts.shape[2] != margin.shape[1]:
-        return None
-    if not np.isfinite(margin).all():
+    if parts.shape[2] != margin.shape[1] or not np.isfinite(margin).all():
         return None
     rest = margin - parts.sum(axis=1)
     base = np.median(rest, axis=0)
@@ -77,5 +70,4 @@ def _with_link(subject: Subject, link: str, margin: Array) -> SumMethod | None:
 def _contributions(subject: Subject, feeds: Feeds) -> Array:
     """The contributions (n, players, k) that the model gives for rows."""
     got = subject.model._run(feeds, (CONTRIBUTIONS,), current_call())[CONTRIBUTIONS]
-    by_player = got.reshape(len(got), len(subject.players), -1)
-    return by_player.astype(np.float64)
+    return got.reshape(len(got), len(subject.players), -1).astype(np.float64)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -34,8 +34,7 @@ class Leaves:
     dtype: Any
 
 
-@dataclass(frozen=True)
-class _Ends:
+class _Ends(NamedTuple):
     """Some leaves: `values` (leaves, outputs), the number of conditions of each, and their path."""
 
     values: Array
@@ -53,8 +52,7 @@ def decode_ensemble(node: onnx.NodeProto, dtype: Any, table: Array | None = None
     found = read_ensemble(node, table)
     ends, conditions = _walk_trees(found.nodes, dtype)
     scale = 1 / len(found.nodes.roots) if found.is_average else 1.0
-    stops = np.cumsum(ends.sizes)
-    starts = np.concatenate([[0], stops])
+    starts = np.concatenate([[0], np.cumsum(ends.sizes)])
     values = ends.values * scale
     return Leaves(values, conditions, ends.path, starts, found.base, dtype)
 
@@ -70,14 +68,10 @@ def _walk_trees(nodes: TreeNodes, dtype: Any) -> tuple[_Ends, Conditions]:
     count = 0
     for start in range(0, len(nodes.roots), step):
         leaves, conditions = _descend(nodes, edges, nodes.roots[start : start + step], columns)
-        parts += [replace(part, path=part.path + count) for part in leaves]
+        parts += [part._replace(path=part.path + count) for part in leaves]
         found.append(conditions)
         count += len(conditions.column)
-    ends = _Ends(
-        np.concatenate([part.values for part in parts]),
-        np.concatenate([part.sizes for part in parts]),
-        np.concatenate([part.path for part in parts]),
-    )
+    ends = _Ends(*map(np.concatenate, zip(*parts, strict=True)))
     return _with_distinct(ends, Conditions.joined(found))
 
 
@@ -88,7 +82,7 @@ def _with_distinct(ends: _Ends, conditions: Conditions) -> tuple[_Ends, Conditio
     used[path] = True
     number = np.cumsum(used) - 1
     distinct = conditions.take(np.flatnonzero(used))
-    return replace(ends, path=number[path]), distinct
+    return ends._replace(path=number[path]), distinct
 
 
 def _descend(
@@ -127,8 +121,7 @@ def _ended(nodes: TreeNodes, at: Array, last: Array) -> _Ends:
     kept = values.any(axis=1)
     asked = last[ends[kept]]
     asks = asked > 0
-    sizes = asks.sum(axis=1)
-    return _Ends(values[kept], sizes, asked[asks])
+    return _Ends(values[kept], asks.sum(axis=1), asked[asks])
 
 
 @dataclass(frozen=True)
@@ -193,9 +186,7 @@ def _edge_sets(nodes: TreeNodes, splits: _Splits) -> dict[int, AskedSets]:
     sets = {}
     for i in asking.tolist():
         members = nodes.members.get(i) or (float(splits.bound[i]),)
-        bottom = bool(splits.bottom[i])
-        mode = int(splits.mode[i])
-        true, false = _asked_sets(mode, members, bottom=bottom)
+        true, false = _asked_sets(int(splits.mode[i]), members, bottom=bool(splits.bottom[i]))
         sets[i] = true
         sets[count + i] = false
     return {i: asked for i, asked in sets.items() if asked != ANYTHING}

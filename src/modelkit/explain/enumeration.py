@@ -10,7 +10,7 @@ from modelkit._internal.arrays import Array
 from modelkit.errors import ExplainError
 from modelkit.explain import sampling
 from modelkit.explain.method import Attribution, ExplainRequest, NoFitError, check_gap, gap_between
-from modelkit.explain.subject import Subject, row_of
+from modelkit.explain.subject import Subject, rows_at
 from modelkit.signature.signature import Feeds
 
 MOST_COLUMNS = 12
@@ -59,7 +59,7 @@ class Enumeration:
             if self._players == 1:
                 found = sampling.only_player(self._subject.at_background, served[i])
             else:
-                found = self._enumerate(row_of(feeds, i))
+                found = self._enumerate(rows_at(feeds, i))
                 evaluations += self._rows
             values[i], base[i] = found
         gap = gap_between(values, base, served)

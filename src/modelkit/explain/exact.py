@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,13 +19,12 @@ from modelkit.explain.ensemble import decode_ensemble
 from modelkit.explain.graph import CUT, GraphIndex, cut, whole_proto
 from modelkit.explain.links import log_odds
 from modelkit.explain.method import ExplainRequest, NoFitError
-from modelkit.explain.nodes import TREE_OPERATORS, NotDecodableError
-from modelkit.explain.structure import NoStructureError, structure_of
-from modelkit.explain.subject import ROWS_AT_ONCE, Subject, coalitions, mixed
+from modelkit.explain.nodes import TREE_OPERATORS, NotDecodableError, link_of
+from modelkit.explain.subject import ROWS_AT_ONCE, Subject, coalitions, mixed, rows_at
 from modelkit.explain.sums import RunParts, Sum, SumMethod
 from modelkit.explain.table import LeafTable, TooDeepError
 from modelkit.explain.time_limit import current_call
-from modelkit.model.structure import Structure
+from modelkit.model.structure import Link, Structure
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.signature.signature import Feeds, Signature
 from modelkit.signature.spec import TensorSpec
@@ -82,14 +82,7 @@ def _run_trees(
     encode = _encoder(subject, graph, node.input[0])
     background = encode(subject.background)
     groups = np.array(found.groups, np.intp)
-    d = len(subject.players)
-    if groups.shape != background.shape[1:] or not np.isin(groups, range(d)).all():
-        raise NoStructureError(
-            "it is not known which raw column each column of the trees is made of"
-        )
-    check = _check_of_groups(subject, encode, groups, background)
-    few = background[:CHECKED_ROWS]
-    check(subject.head(CHECKED_ROWS), few, np.roll(np.arange(len(few)), 1))
+    check = _tried_check(subject, encode, groups, background)
     # Whole numbers are compared as floats.
     dtype = np.float64 if background.dtype == np.float64 else np.float32
     leaves = decode_ensemble(node, dtype, graph.constant(found.table))
@@ -100,45 +93,60 @@ def _run_trees(
         encoded = encode(feeds)
         check(feeds, encoded, np.arange(len(encoded)) % subject.count)
         values = table.explain(encoded.astype(dtype, copy=False))
-        if values.shape[1] < d:
-            missing = d - values.shape[1]
-            values = np.pad(values, ((0, 0), (0, missing), (0, 0)))
+        # Players after the last one that a column belongs to add nothing.
+        values = np.pad(values, ((0, 0), (0, len(subject.players) - values.shape[1]), (0, 0)))
         return log_odds(found.link, values, table.base)
 
     return run
 
 
-def _check_of_groups(
+def _tried_check(
     subject: Subject, encode: Encode, groups: Array, background: Array
 ) -> Callable[[Feeds, Array, Array], None]:
-    """A check, on rows and as many of the background, that a raw column moves only its group.
+    """`_check_groups` of feeds, what they are encoded as, and places, once it was tried on the background."""
+    if (
+        groups.shape != background.shape[1:]
+        or not np.isin(groups, range(len(subject.players))).all()
+    ):
+        raise NoStructureError(
+            "it is not known which raw column each column of the trees is made of"
+        )
+    check = partial(_check_groups, subject, encode, groups, background)
+    few = background[:CHECKED_ROWS]
+    check(subject.head(CHECKED_ROWS), few, np.roll(np.arange(len(few)), 1))
+    return check
+
+
+def _check_groups(
+    subject: Subject,
+    encode: Encode,
+    groups: Array,
+    background: Array,
+    feeds: Feeds,
+    encoded: Array,
+    places: Array,
+) -> None:
+    """Raise AdditivityError where, among rows and as many of the background, a raw column moves more than its group.
 
     Leaf tables add up under any grouping, so the additivity check would not notice a wrong one.
     Rows are mixed so that any two raw columns come from different sides once at least, and once at
     random.
     """
-    d = len(subject.players)
-    number = np.arange(d)
-    halves = [(number >> bit) % 2 == 1 for bit in range((d - 1).bit_length())]
-
-    def check(feeds: Feeds, encoded: Array, places: Array) -> None:
-        count, times = len(encoded), len(halves) + 1
-        chosen: Array = np.empty((times, count, d), bool)
-        chosen[:-1] = np.reshape(halves, (-1, 1, d))
-        chosen[-1] = coalitions(count, d)
-        chosen = chosen.reshape(-1, d)
-        own = {name: np.tile(feed, (times, 1)) for name, feed in feeds.items()}
-        places = np.tile(places, times)
-        others = {name: feed[places] for name, feed in subject.background.items()}
-        right = np.where(chosen[:, groups], np.tile(encoded, (times, 1)), background[places])
-        if not np.array_equal(encode(mixed(own, others, chosen)), right, equal_nan=True):
-            raise AdditivityError(
-                "a raw column moves what should not depend on it, so that the package says of "
-                "itself what is not so; use method='sampling', and report this model",
-                gap=float("inf"),
-            )
-
-    return check
+    d, count = len(subject.players), len(encoded)
+    bits = np.arange((d - 1).bit_length())[:, None]
+    halves = (np.arange(d) >> bits) & 1 == 1
+    chosen = np.concatenate([np.repeat(halves, count, axis=0), coalitions(count, d)])
+    times = len(halves) + 1
+    places = np.tile(places, times)
+    own = {name: np.tile(feed, (times, 1)) for name, feed in feeds.items()}
+    right = np.where(chosen[:, groups], np.tile(encoded, (times, 1)), background[places])
+    mixtures = mixed(own, rows_at(subject.background, places), chosen)
+    if not np.array_equal(encode(mixtures), right, equal_nan=True):
+        raise AdditivityError(
+            "a raw column moves what should not depend on it, so that the package says of "
+            "itself what is not so; use method='sampling', and report this model",
+            gap=float("inf"),
+        )
 
 
 def _run_additive(subject: Subject, graph: GraphIndex, found: Structure) -> RunParts:
@@ -181,3 +189,80 @@ def _encoder(subject: Subject, graph: GraphIndex, tensor: str) -> Encode:
     else:
         raise failures[-1]
     return lambda feeds: part._run(feeds, (CUT,), current_call())[CUT]
+
+
+# Where exact explanations start: the sum behind an output, as its converter says or its graph ends.
+# A graph of our own comes with a record of what its converter built. Of any other graph the last
+# operator is read: a tree ensemble or a linear model of the columns of inputs, which only a link
+# follows.
+
+PRODUCTS: tuple[str, ...] = ("Gemm", "MatMul")
+LINEAR_OPERATORS = (*PRODUCTS, "LinearClassifier", "LinearRegressor")
+LINKS: dict[str, Link] = {"Exp": "exp", "Sigmoid": "logistic", "Softmax": "softmax"}
+RESHAPING = ("Cast", "Flatten", "Identity", "Normalizer", "Reshape", "Squeeze", "Unsqueeze")
+COLUMNWISE = ("Cast", "Identity", "Imputer", "Scaler")
+
+
+class NoStructureError(Exception):
+    """An output that is not known to be a sum; its text says why, for the plan."""
+
+
+def structure_of(graph: GraphIndex, subject: Subject) -> Structure:
+    """The sum behind what is explained. Raises NoStructureError if none is known."""
+    manifest = subject.model.manifest
+    known = None if manifest is None else manifest.structures.get(subject.served)
+    return known or _last_operator(graph, subject)
+
+
+def _last_operator(graph: GraphIndex, subject: Subject) -> Structure:
+    """The same, read from the last operator before the link, whoever wrote the graph."""
+    tensor = subject.served
+    link: Link = "identity"
+    node = graph.maker(tensor)
+    while node is not None and (
+        node.op_type in RESHAPING or (node.op_type in LINKS and link == "identity")
+    ):
+        link = LINKS.get(node.op_type, link)
+        tensor = node.input[0]
+        node = graph.maker(tensor)
+    last, known = node, (*TREE_OPERATORS, *LINEAR_OPERATORS)
+    if node is not None and node.op_type == "Add":  # a product, and what is added to each row
+        last, known = next(filter(None, map(graph.maker, node.input)), None), PRODUCTS
+    if node is None or last is None or last.op_type not in known:
+        raise NoStructureError("the graph ends neither in a sum of trees nor in a linear model")
+    if node.output[-1] != tensor:
+        raise NoStructureError("the output is a label")
+    own = link_of(last)
+    if own == "logistic" and last.op_type == "LinearClassifier":
+        own = "share"
+    if "identity" not in (own, link):
+        raise NoStructureError(f"a {own} is followed by a {link}")
+    read = {*node.input, *last.input} - {*last.output, *graph.constants}
+    return Structure(
+        tensor, own if link == "identity" else link, groups=_groups(graph, read, subject)
+    )
+
+
+def _groups(graph: GraphIndex, read: set[str], subject: Subject) -> tuple[int, ...]:
+    """The raw column that each column is that the last operator reads: of inputs, side by side."""
+    names = list(read)
+    node = graph.maker(_before_columnwise(graph, names[0])) if len(names) == 1 else None
+    if node is not None and node.op_type == "Concat":
+        names = [*node.input]
+    sources = [_before_columnwise(graph, name) for name in names]
+    inputs = {player.tensor for player in subject.players}
+    if not inputs.issuperset(sources) or len(read) != 1:
+        raise NoStructureError(
+            "the columns that its last operator reads may depend on several raw columns each"
+        )
+    players = list(enumerate(subject.players))
+    return tuple(number for tensor in sources for number, each in players if each.tensor == tensor)
+
+
+def _before_columnwise(graph: GraphIndex, name: str) -> str:
+    """The tensor of which operators made another column by column."""
+    node = graph.maker(name)
+    while node is not None and node.op_type in COLUMNWISE:
+        name = node.input[0]
+        node = graph.maker(name)
+    return name

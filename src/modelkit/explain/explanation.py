@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +14,8 @@ from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit._internal.json import parse_record, to_plain
 from modelkit.errors import PackageError, UsageError, importing
-from modelkit.explain.drawing import Bar, draw_bars
 from modelkit.report import html
+from modelkit.report.sheet import BLUE, RED
 
 EXPLANATION_SCHEMA = "modelkit.explanation/1"
 ROUNDING = 1e-12
@@ -137,8 +139,7 @@ class Explanation:
         with importing("pandas", "Explanation.to_dataframe", "frames"):
             import pandas as pd
         at = self._place_of(output)
-        names = list(self.feature_names)
-        frame = pd.DataFrame(self.values[:, :, at], columns=names)
+        frame = pd.DataFrame(self.values[:, :, at], columns=list(self.feature_names))
         frame.insert(0, "base", self.base_values[:, at])
         return frame
 
@@ -151,18 +152,14 @@ class Explanation:
         """
         with importing("shap", "Explanation.to_shap", "explain-extra"):
             import shap
-        names = list(self.feature_names)
-        if output is None and len(self.output_names) > 1:
-            return shap.Explanation(
-                self.values,
-                self.base_values,
-                self.data,
-                feature_names=names,
-                output_names=list(self.output_names),
-            )
-        at = self._place_of(0 if output is None else output)
+        several = output is None and len(self.output_names) > 1
+        at = slice(None) if several else self._place_of(0 if output is None else output)
         return shap.Explanation(
-            self.values[:, :, at], self.base_values[:, at], self.data, feature_names=names
+            self.values[:, :, at],
+            self.base_values[:, at],
+            self.data,
+            feature_names=list(self.feature_names),
+            output_names=list(self.output_names) if several else None,
         )
 
     def to_json(self) -> str:
@@ -316,3 +313,51 @@ def _python_value(value: Any) -> Any:
     if isinstance(value, np.generic) and not isinstance(value, str):
         return value.item()
     return value
+
+
+# Bars, drawn by matplotlib, with room for names of any length.
+
+LINE = 50  # characters
+
+Bar = tuple[str, str, float]  # the name of a column, what it holds, what it adds
+
+
+def draw_bars(
+    bars: Sequence[Bar], errors: Sequence[float] | None, axis: tuple[str, str], ax: Any
+) -> Any:
+    """Draw the first bar at the top; returns the Axes.
+
+    Args:
+        bars: one for each column.
+        errors: half the length of a whisker for each bar, or None for no whiskers.
+        axis: what is said below the axis, in two parts.
+        ax: the Axes to draw on; None to draw on a new figure.
+    """
+    with importing("matplotlib", "Explanation.plot", "plot"):
+        import matplotlib.pyplot as plt
+    labels = [_lines(f"{name} = {held}" if held else name, 2) for name, held, _ in bars]
+    if ax is None:
+        _, ax = plt.subplots(figsize=(9, 1 + 0.4 * len(bars)), layout="constrained")
+    ink = ax.spines["left"].get_edgecolor()  # of the style in force, which may be a dark one
+    heights = [added for _, _, added in bars]
+    colors = [RED if height > 0 else BLUE for height in heights]
+    drawn = ax.barh(range(len(bars)), heights, xerr=errors, color=colors, ecolor=ink)
+    ax.bar_label(drawn, fmt=_added, padding=4, fontsize=8)
+    ax.set_yticks(range(len(labels)), labels, parse_math=False)  # a dollar sign is a dollar sign
+    ax.yaxis.set_inverted(True)
+    ax.axvline(0, color=ink, linewidth=0.8)
+    ax.margins(x=0.18)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_xlabel("\n".join(_lines(each, 1) for each in axis), parse_math=False)
+    return ax
+
+
+def _added(value: float) -> str:
+    return f"{value:+,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:+.3g}"
+
+
+def _lines(text: str, most: int) -> str:
+    """Text in a few lines: the beginning and the end of a longer one."""
+    half = most * LINE // 2 - 2
+    text = text if len(text) <= most * LINE - 4 else f"{text[:half]}...{text[-half:]}"
+    return textwrap.fill(text, LINE)

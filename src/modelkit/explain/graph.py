@@ -26,8 +26,7 @@ class GraphIndex:
         }
         for node in graph.node:
             if node.op_type == "Constant" and node.attribute[0].HasField("t"):
-                value = numpy_helper.to_array(node.attribute[0].t)
-                self.constants[node.output[0]] = value
+                self.constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
         self._makers = {name: node for node in graph.node for name in node.output}
 
     def maker(self, name: str) -> onnx.NodeProto | None:
@@ -85,8 +84,7 @@ def cut(proto: onnx.ModelProto, tensor: str, dtype: str) -> onnx.ModelProto:
     last.extend(kept)
     element = TensorProto.DOUBLE if dtype == "float64" else TensorProto.FLOAT
     part.graph.node.append(helper.make_node("Flatten", [tensor], [CUT]))
-    output = helper.make_tensor_value_info(CUT, element, ["batch", None])
-    part.graph.output.append(output)
+    part.graph.output.append(helper.make_tensor_value_info(CUT, element, ["batch", None]))
     return part
 
 

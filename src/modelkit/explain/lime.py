@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
+from itertools import compress
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -21,15 +22,19 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.errors import ExplainError
 from modelkit.explain.bins import QuartileBins, ValueBins
-from modelkit.explain.fidelity import Fidelity, samples_of
 from modelkit.explain.method import Attribution, ExplainRequest, Method, gap_between
 from modelkit.explain.subject import Subject, is_text
+from modelkit.signature.cast import name_rows
 from modelkit.signature.signature import Feeds
 
 ROOT_WIDTH = 0.75  # of the kernel, for each square root of a column
 TEXT_WIDTH = 25.0  # of the kernel for texts, over a hundred times the cosine distance
 TEXTS_AT_ONCE = 256  # an encoder of texts takes far more memory a row than a table does
 RIDGE = 1.0
+SAMPLES = 5000
+LEAST_SAMPLES = 100
+LEAST_R2 = 0.5  # below it, a linear model says little about the row
+MOST_ERROR = 0.1  # of the range of the answers: above it, the same
 # Multiplications in one product of matrices up to which OpenBLAS uses the thread that calls it.
 SERIAL = 1 << 18
 TILE = 64
@@ -114,30 +119,24 @@ class TableLime:
 
     def _bins_of(self, feeds: Feeds) -> Array:
         """The bins (n, d) of rows."""
-        found = []
-        for tensor, at, bins in self._columns:
-            values = feeds[tensor][:, at]
-            found.append(bins.find(values))
+        found = [bins.find(feeds[tensor][:, at]) for tensor, at, bins in self._columns]
         return np.stack(found, axis=1)
 
     def _pool(self) -> _Pool:
         with self._lock:
             if self._made is None:
-                self._made = self._draw()
+                drawn, feeds = self._drawn_rows()
+                self._made = _pool(drawn, self._subject.ask_in_chunks(feeds))
             return self._made
-
-    def _draw(self) -> _Pool:
-        drawn, feeds = self._drawn_rows()
-        return _pool(drawn, self._subject.ask_in_chunks(feeds))
 
     def _drawn_rows(self) -> tuple[Array, Feeds]:
         """The bins (d, samples) of drawn rows, and the rows."""
         rng = np.random.default_rng(self._seed)
         drawn = np.empty((len(self._columns), self._samples), np.int32)
-        feeds = {}
-        for name, feed in self._subject.background.items():
-            shape = (self._samples, feed.shape[1])
-            feeds[name] = np.empty(shape, feed.dtype)
+        feeds = {
+            name: np.empty((self._samples, feed.shape[1]), feed.dtype)
+            for name, feed in self._subject.background.items()
+        }
         for i, (tensor, at, bins) in enumerate(self._columns):
             drawn[i] = rng.choice(len(bins.share), self._samples, p=bins.share)
             feeds[tensor][:, at] = bins.fill(drawn[i], rng)
@@ -192,10 +191,7 @@ class TextLime:
         if not counts:
             raise ExplainError(f"the text {column[0, 0]!r} does not contain a word")
         kept = _drawn_words(len(counts), self._samples, self._seed)
-        texts = []
-        for mask in kept.T:
-            gone = {word for word, keeps in zip(counts, mask, strict=True) if not keeps}
-            texts.append("".join(part for part in parts if part not in gone))
+        texts = [_without(parts, {*compress(counts, ~mask)}) for mask in kept.T]
         answers = self._subject.ask_in_chunks(
             {tensor: np.array(texts, object)[:, None]}, TEXTS_AT_ONCE
         )
@@ -203,9 +199,8 @@ class TextLime:
         apart = 100 * (1 - np.sqrt(np.arange(len(counts), -1, -1) / len(counts)))
         kernel = np.sqrt(np.exp(-((apart / TEXT_WIDTH) ** 2)))
         pool = _pool(kept, answers)
-        found = _fit(pool, np.ones(len(counts), bool), served[0], kernel)
         return _attribution(
-            [found],
+            [_fit(pool, np.ones(len(counts), bool), served[0], kernel)],
             served,
             pool,
             TEXT_WIDTH,
@@ -213,6 +208,11 @@ class TextLime:
             feature_names=tuple(counts),
             data=np.array([[float(count) for count in counts.values()]]),
         )
+
+
+def _without(parts: Iterable[str], gone: Container[str]) -> str:
+    """A text in parts without some of its words."""
+    return "".join(part for part in parts if part not in gone)
 
 
 def _drawn_words(count: int, samples: int, seed: int) -> Array:
@@ -246,9 +246,42 @@ def _attribution(
     for i, fit in enumerate(fits):
         values[i], base[i], r2[i], ess[i] = fit
     gap = gap_between(values, base, served)
-    fidelity = Fidelity(r2, gap, ess, pool.bins.shape[1], width)
-    warnings = fidelity.warnings(pool.spread)
-    return Attribution(values, base, gap, fidelity=fidelity.to_dict(), warnings=warnings, **more)
+    fidelity = {
+        "r2": r2.tolist(),
+        "local_error": gap.tolist(),
+        "ess": ess.tolist(),
+        "samples": pool.bins.shape[1],
+        "kernel_width": width,
+    }
+    warnings = _warnings(r2, gap, pool.spread)
+    return Attribution(values, base, gap, fidelity=fidelity, warnings=warnings, **more)
+
+
+def _warnings(r2: Array, error: Array, spread: Array) -> tuple[str, ...]:
+    """A warning that names the rows whose linear model says little, by R2 and error (n, k).
+
+    `spread` (k,) is the range of the answers to the drawn rows.
+    """
+    low = (r2 < LEAST_R2) | (error > MOST_ERROR * spread)
+    if not low.any():
+        return ()
+    where = name_rows(np.asarray(low.any(axis=1)))
+    warning = (
+        f"low fidelity in {where}: the linear model explains less than {LEAST_R2:.0%} of the "
+        f"variance, or misses what was served by more than {MOST_ERROR:.0%} of its range (R2 "
+        f"down to {r2.min():.2f}, misses up to {error.max():.3g})"
+    )
+    return (warning,)
+
+
+def samples_of(budget: int | None, players: int) -> int:
+    """The number of rows that LIME draws. Raises ExplainError if the budget is too small."""
+    least = max(LEAST_SAMPLES, 2 * players)
+    if budget is not None and budget < least:
+        raise ExplainError(
+            f"LIME fits a line to {budget} drawn rows; at least {least} are needed: budget={least}"
+        )
+    return SAMPLES if budget is None else budget
 
 
 def _fit(pool: _Pool, bins: Array, served: Array, kernel: Array) -> _Fit:
@@ -264,8 +297,7 @@ def _fit(pool: _Pool, bins: Array, served: Array, kernel: Array) -> _Fit:
     weights = kernel[d - np.count_nonzero(same, axis=0)]
     own = np.ones(d + 1 + len(served))
     own[d + 1 :] = served - pool.mean
-    drawn = _weighted(same, pool.answers, weights)
-    gram = _gram(drawn) + np.outer(own, own)
+    gram = _gram(_weighted(same, pool.answers, weights)) + np.outer(own, own)
     total = gram[d, d]
     means = gram[d] / total
     centred = gram - total * np.outer(means, means)
@@ -289,16 +321,17 @@ def _explained_share(values: Array, inner: Array, cross: Array, spread: Array) -
     left = spread - 2 * common + own
     unexplained = np.zeros(len(spread))  # nothing is left to explain of a constant
     np.divide(left, spread, out=unexplained, where=spread > 0)
-    return np.asarray(1 - unexplained)
+    return 1 - unexplained
 
 
 def _columns(subject: Subject) -> list[tuple[str, int, ValueBins | QuartileBins]]:
     """For each raw column its tensor, its place there, and its bins."""
-    codes = set()
-    for spec in subject.model.signature.inputs:
-        for at, column in enumerate(spec.columns):
-            if column.categories:
-                codes.add((spec.name, at))
+    codes = {
+        (spec.name, at)
+        for spec in subject.model.signature.inputs
+        for at, column in enumerate(spec.columns)
+        if column.categories
+    }
     columns = []
     for player in subject.players:
         place = (player.tensor, player.column)

@@ -16,7 +16,7 @@ def serve(link: str, margin: Array, outputs: int) -> Array:
     if link == "identity":
         return margin
     if link == "exp":
-        return np.asarray(np.exp(margin))
+        return np.exp(margin)
     if margin.shape[1] == 1:
         return _two_probabilities(margin, outputs)
     if link == "softmax":
@@ -26,7 +26,7 @@ def serve(link: str, margin: Array, outputs: int) -> Array:
     likely = 1 / (1 + np.exp(-margin))
     if link == "share":
         likely /= likely.sum(axis=1, keepdims=True)
-    return np.asarray(likely)
+    return likely
 
 
 def log_odds(link: str, values: Array, base: Array) -> tuple[Array, Array]:

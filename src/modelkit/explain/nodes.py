@@ -28,6 +28,8 @@ NUMBERS_AT_ONCE = 1 << 14  # of an attribute
 POST_TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 LINK_OF: dict[str, Link] = {"NONE": "identity", "LOGISTIC": "logistic", "SOFTMAX": "softmax"}
 
+# Whether trees are averaged, by what they are aggregated to; others than these are not decoded.
+IS_AVERAGE = {b"AVERAGE": True, b"SUM": False, 0: True, 1: False}
 Given = dict[str, Any]  # the attributes of an ensemble by name, long ones as arrays
 
 
@@ -41,14 +43,6 @@ class Branch(IntEnum):
     EQ = 4
     NEQ = 5
     MEMBER = 6
-
-
-class Aggregate(IntEnum):
-    """What is made of the trees, by the numbers of TreeEnsemble (5); others are not decoded."""
-
-    AVERAGE = 0
-    SUM = 1
-    OTHER = 2
 
 
 class NotDecodableError(Exception):
@@ -95,11 +89,10 @@ def read_ensemble(node: onnx.NodeProto, table: Array | None) -> Ensemble:
         given[attribute.name.removesuffix("_as_tensor")] = _attribute_value(attribute)
     new = node.op_type == "TreeEnsemble"
     nodes = _read_new(given, table) if new else _read_old(given, node.op_type)
-    aggregate = _aggregate(given, new=new)
-    if aggregate == Aggregate.OTHER:
+    is_average = IS_AVERAGE.get(given.get("aggregate_function", b"SUM"))
+    if is_average is None:
         raise NotDecodableError("the trees are not summed but their least or largest is taken")
-    base = _bases(given, nodes.values.shape[1])
-    return Ensemble(nodes, base, aggregate == Aggregate.AVERAGE)
+    return Ensemble(nodes, _bases(given, nodes.values.shape[1]), is_average)
 
 
 def _attribute_value(attribute: onnx.AttributeProto) -> Any:
@@ -109,20 +102,9 @@ def _attribute_value(attribute: onnx.AttributeProto) -> Any:
     # more.
     for many in (attribute.ints, attribute.floats, attribute.strings):
         if len(many):
-            parts = []
-            for start in range(0, len(many), NUMBERS_AT_ONCE):
-                some = many[start : start + NUMBERS_AT_ONCE]
-                parts.append(np.array(some))
-            return np.concatenate(parts)
+            starts = range(0, len(many), NUMBERS_AT_ONCE)
+            return np.concatenate([many[start : start + NUMBERS_AT_ONCE] for start in starts])
     return onnx.helper.get_attribute_value(attribute)
-
-
-def _aggregate(given: Given, *, new: bool) -> Aggregate:
-    if new:
-        number = int(given.get("aggregate_function", Aggregate.SUM))
-        return Aggregate(number) if number in (0, 1) else Aggregate.OTHER
-    name = given.get("aggregate_function", b"SUM").decode()
-    return {"AVERAGE": Aggregate.AVERAGE, "SUM": Aggregate.SUM}.get(name, Aggregate.OTHER)
 
 
 def link_of(node: onnx.NodeProto) -> Link:
@@ -187,13 +169,12 @@ def _read_old(given: Given, op: str) -> TreeNodes:
     kind = "target" if op == "TreeEnsembleRegressor" else "class"
     weighed = leaf[_numbers_of(given, _keys(given, kind))]
     child = _old_children(given, inside)
-    missing = given.get("nodes_missing_value_tracks_true", np.zeros(len(mode)))
     return TreeNodes(
         mode,
         given["nodes_featureids"],
         given["nodes_values"],
         child,
-        np.asarray(missing, bool),
+        np.asarray(given.get("nodes_missing_value_tracks_true", np.zeros(len(mode))), bool),
         {},
         leaf,
         _old_values(given, kind, weighed, int((~inside).sum())),
@@ -212,15 +193,14 @@ def _numbers_of(given: Given, keys: Array) -> Array:
     """The numbers of the nodes that have these keys."""
     own = _keys(given, "nodes")
     order = np.argsort(own, kind="stable")
-    return np.asarray(order[np.searchsorted(own[order], keys)])
+    return order[np.searchsorted(own[order], keys)]
 
 
 def _old_children(given: Given, inside: Array) -> Array:
     """Where the true and the false branch of each node go, (2, nodes); -1 for leaves."""
     child = np.full((2, len(inside)), -1)
     for branch, which in enumerate(("true", "false")):
-        keys = _keys(given, "nodes", f"{which}nodeids")
-        child[branch, inside] = _numbers_of(given, keys[inside])
+        child[branch, inside] = _numbers_of(given, _keys(given, "nodes", f"{which}nodeids")[inside])
     return child
 
 
@@ -237,8 +217,7 @@ def _old_values(given: Given, kind: str, weighed: Array, leaves: int) -> Array:
             outputs = 1
             ids = np.zeros_like(ids)
     weights = np.asarray(given[f"{kind}_weights"], np.float64)
-    values = np.bincount(weighed * outputs + ids, weights, leaves * outputs)
-    return np.asarray(values.reshape(leaves, outputs))
+    return np.bincount(weighed * outputs + ids, weights, leaves * outputs).reshape(leaves, outputs)
 
 
 def _read_new(given: Given, table: Array | None) -> TreeNodes:
@@ -246,13 +225,12 @@ def _read_new(given: Given, table: Array | None) -> TreeNodes:
     count = len(given["nodes_featureids"])
     leaves = len(given["leaf_weights"])
     mode = np.asarray(given["nodes_modes"], np.int8)
-    missing = given.get("nodes_missing_value_tracks_true", np.zeros(count))
     return TreeNodes(
         mode,
         given["nodes_featureids"],
         given["nodes_splits"],
         np.stack([_children(given, "true"), _children(given, "false")]),
-        np.asarray(missing, bool),
+        np.asarray(given.get("nodes_missing_value_tracks_true", np.zeros(count)), bool),
         _set_members(given, mode),
         np.concatenate([np.full(count, -1), np.arange(leaves)]),
         _new_values(given, table),
@@ -265,7 +243,7 @@ def _children(given: Given, which: str) -> Array:
     count = len(given["nodes_featureids"])
     to_leaf = np.asarray(given[f"nodes_{which}leafs"], bool)
     number = np.asarray(given[f"nodes_{which}nodeids"])
-    return np.asarray(np.where(to_leaf, number + count, number))
+    return np.where(to_leaf, number + count, number)
 
 
 def _new_values(given: Given, table: Array | None) -> Array:

@@ -45,8 +45,7 @@ class Tests:
         if not len(self._starts):
             return met
         several = met.take(self._several, axis=1)
-        joined = np.logical_and.reduceat(several, self._starts, axis=1)
-        return np.concatenate([met, joined], 1)
+        return np.concatenate([met, np.logical_and.reduceat(several, self._starts, axis=1)], 1)
 
     def of(self, leaves: Array, d: int) -> tuple[Array, Array]:
         """The tests and the players, each (leaves, d), of leaves that have d players each."""
@@ -73,13 +72,9 @@ class Background:
 
     def __init__(self, tests: Tests, rows: Array) -> None:
         self._count = len(rows)
-        packed = []
-        for start in range(0, len(rows), 8):
-            met = tests.run(rows[start : start + 8])
-            packed.append(np.packbits(met, axis=0))
-        self._packed = np.concatenate(packed)
-        counts = np.bitwise_count(self._packed)
-        self.often = counts.sum(axis=0, dtype=np.intp)
+        parts = [tests.run(rows[start : start + 8]) for start in range(0, len(rows), 8)]
+        self._packed = np.concatenate([np.packbits(met, axis=0) for met in parts])
+        self.often = np.bitwise_count(self._packed).sum(axis=0, dtype=np.intp)
 
     def patterns(self, slots: Array, cells: int) -> Iterator[tuple[int, Array]]:
         """The patterns of some leaves after the other.
@@ -96,8 +91,7 @@ class Background:
             part = slots[:, start : start + step]
             packed = self._packed.take(part.ravel(), axis=1)
             bits = np.unpackbits(packed, axis=0, count=self._count)
-            own_slots = np.arange(part.size).reshape(part.shape)
-            yield start, patterns(bits, own_slots)
+            yield start, patterns(bits, np.arange(part.size).reshape(part.shape))
 
 
 class LeafGroup:
@@ -124,8 +118,7 @@ class LeafGroup:
         players = np.take_along_axis(players, order, 1)
         self.slots = np.ascontiguousarray(slots.T)
         self.players = np.ascontiguousarray(players.T)
-        added = np.count_nonzero(self.values, axis=1)
-        self.single = bool((added == 1).all())
+        self.single = bool((np.count_nonzero(self.values, axis=1) == 1).all())
         self.factor, self.place = self._factor_and_place()
 
     def _factor_and_place(self) -> tuple[Array, Array]:
@@ -133,8 +126,7 @@ class LeafGroup:
         if not self.single:
             return np.ones(len(self)), place
         output = np.abs(self.values).argmax(axis=1)
-        factor = self.values[np.arange(len(self)), output]
-        return factor, place + output
+        return self.values[np.arange(len(self)), output], place + output
 
     def __len__(self) -> int:
         return len(self.values)
@@ -154,8 +146,7 @@ class PlayerSums:
             leaf = leaf.T
         # In the order of their players, so that a player's share is one contiguous sum.
         self._order = np.argsort(place, axis=None, kind="stable")
-        ordered = place.ravel()[self._order]
-        self._places, self._starts = np.unique(ordered, return_index=True)
+        self._places, self._starts = np.unique(place.ravel()[self._order], return_index=True)
         self._values: list[Array | None] = [None]
         if not group.single:
             values = group.values[leaf.ravel()[self._order]]
@@ -174,7 +165,7 @@ class PlayerSums:
 def patterns(bits: Array, slots: Array) -> Array:
     """The tests that each row meets of each leaf, as the bits of a number; (n, leaves)."""
     d, leaves = slots.shape
-    kind = _number_of_bits(d)
+    kind = _dtype_of(d)
     out = np.zeros((len(bits), leaves), kind)
     for j in range(d):
         bit = bits.take(slots[j], axis=1, mode="clip").astype(kind, copy=False)
@@ -182,7 +173,7 @@ def patterns(bits: Array, slots: Array) -> Array:
     return out
 
 
-def _number_of_bits(d: int) -> np.dtype[np.signedinteger]:
+def _dtype_of(d: int) -> np.dtype[np.signedinteger]:
     """The smallest dtype for patterns of d bits."""
     if d < 15:
         return np.dtype(np.int16)

@@ -11,7 +11,7 @@ from modelkit._internal.arrays import Array
 from modelkit.errors import ExplainError
 from modelkit.explain import sampling
 from modelkit.explain.method import Attribution, ExplainRequest, gap_between
-from modelkit.explain.subject import ROWS_AT_ONCE, Subject, row_of
+from modelkit.explain.subject import ROWS_AT_ONCE, Subject, rows_at
 from modelkit.signature.signature import Feeds
 
 LEAST_PAIRS = 10
@@ -76,14 +76,12 @@ class Sampler:
         self.reason = self._why()
 
     def _check_budget(self, budget: int | None) -> None:
-        enough = self._pairs
-        if self._adaptive:
-            enough = self._subject.count
+        enough = self._subject.count if budget is None else self._pairs
         if enough >= LEAST_PAIRS:
             return
         given = f"a budget of {budget} model rows"
-        if self._adaptive:
-            given = f"one pass over a background of {self._subject.count} rows"
+        if budget is None:
+            given = f"one pass over a background of {enough} rows"
         raise ExplainError(
             f"{given} gives {enough} random orders of {self._players} columns; at least "
             f"{LEAST_PAIRS} are needed: budget={LEAST_PAIRS * self._steps}, or a larger background"
@@ -101,21 +99,17 @@ class Sampler:
     def explain(self, feeds: Feeds, served: Array, rows: Iterable[int]) -> Attribution:
         """Estimate the values of one row after the other."""
         n, k = served.shape
-        values = np.zeros((n, self._players, k))
-        errors = np.zeros((n, self._players, k))
+        values, errors = np.zeros((2, n, self._players, k))
         base = np.zeros((n, k))
         evaluations = n
         worst = 0.0
         for i in rows:
-            found = self._estimate(row_of(feeds, i), served[i])
-            values[i] = found.values
-            errors[i] = found.errors
-            base[i] = found.base
-            evaluations += found.evaluations
-            worst = max(worst, found.relative_error)
+            found = self._estimate(rows_at(feeds, i), served[i])
+            values[i], errors[i], base[i], asked, relative_error = found
+            evaluations += asked
+            worst = max(worst, relative_error)
         gap = gap_between(values, base, served)
-        warnings = self._warnings(worst)
-        return Attribution(values, base, gap, evaluations, errors, warnings=warnings)
+        return Attribution(values, base, gap, evaluations, errors, warnings=self._warnings(worst))
 
     def _estimate(self, row: dict[str, Array], served: Array) -> RowEstimate:
         """Sample the values of one row, whose answer is `served` (k,)."""
@@ -134,7 +128,9 @@ class Sampler:
         while True:
             pairs = min(left, subject.count)
             for walks in self._walks(number, pairs):
-                self._add(estimates, walks, source, alone)
+                inner = subject.ask_mixed(source, walks.places)
+                starts = subject.at_background[walks.rows]
+                estimates.add(walks.rows, sampling.gains(inner, walks.ranks, starts, alone))
             number += 1
             left -= pairs
             values, errors = estimates.result()
@@ -145,15 +141,6 @@ class Sampler:
         values += (served - alone) / self._players
         evaluations = self._steps * (self._pairs - left) + 1
         return RowEstimate(values, errors, base, evaluations, error)
-
-    def _add(
-        self, estimates: sampling.Estimates, walks: Walks, source: dict[str, Array], end: Array
-    ) -> None:
-        """Add what each player changes on some walks to the row whose answer is `end` (k,)."""
-        inner = self._subject.ask_mixed(source, walks.places)
-        starts = self._subject.at_background[walks.rows]
-        gains = sampling.gains(inner, walks.ranks, starts, end)
-        estimates.add(walks.rows, gains)
 
     def _warnings(self, worst: float) -> tuple[str, ...]:
         """Warnings for an explanation whose worst row has this relative standard error."""
@@ -184,8 +171,7 @@ class Sampler:
         for start in range(0, pairs, step):
             some = slice(start, min(start + step, pairs))
             masks = sampling.coalitions(ranks[some])
-            starts = np.repeat(rows[some], self._steps)
-            places = self._subject.places(masks, starts)
+            places = self._subject.places(masks, np.repeat(rows[some], self._steps))
             yield Walks(ranks[some], rows[some], places)
 
 

@@ -26,8 +26,7 @@ def only_player(at_background: Array, served: Array) -> tuple[Array, Array]:
 
 def enumerate_all(ask: AskCoalitions, players: int, background: int) -> tuple[Array, Array]:
     """Exact values (players, k) and base (k,), from all coalitions on all background rows."""
-    numbers = np.arange(1 << players)[:, None]
-    coalitions = (numbers >> np.arange(players)) & 1 == 1
+    coalitions = (np.arange(1 << players)[:, None] >> np.arange(players)) & 1 == 1
     masks = np.repeat(coalitions, background, axis=0)
     rows = np.tile(np.arange(background), len(coalitions))
     answers = ask(masks, rows).reshape(len(coalitions), background, -1)
@@ -55,8 +54,7 @@ def draw_orders(players: int, background: int, number: int, seed: int) -> tuple[
     run begins with a shorter one.
     """
     rng = np.random.default_rng((seed, number))
-    players_by_row = np.tile(np.arange(players), (background, 1))
-    order = rng.permuted(players_by_row, axis=1)
+    order = rng.permuted(np.tile(np.arange(players), (background, 1)), axis=1)
     return np.argsort(order, axis=1), rng.permutation(background)
 
 
@@ -74,8 +72,7 @@ def coalitions(ranks: Array) -> Array:
     steps = np.arange(1, players, dtype=np.int32)[None, :, None]
     forwards = ranks < steps
     backwards = ranks >= players - steps
-    both = np.stack([forwards, backwards], axis=1)
-    return both.reshape(-1, players)
+    return np.stack([forwards, backwards], axis=1).reshape(-1, players)
 
 
 def gains(inner: Array, ranks: Array, starts: Array, end: Array) -> Array:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -23,7 +24,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.errors import ExplainError, importing
 from modelkit.explain.method import Attribution, ExplainRequest, gap_between
-from modelkit.explain.subject import Subject, row_of
+from modelkit.explain.subject import Subject, rows_at
 from modelkit.signature.signature import Feeds
 
 KERNEL = "shap:kernel"
@@ -82,39 +83,41 @@ class ShapMethod:
 
     def explain(self, feeds: Feeds, served: Array, rows: Iterable[int]) -> Attribution:
         """Shapley values as shap estimates them; concurrent calls run one after the other."""
-        subject = self._subject
         n, k = served.shape
-        values = np.zeros((n, len(subject.players), k))
-        base = np.tile(subject.at_background.mean(axis=0), (n, 1))
-        asked = 0
-        row = 0
-
-        def worth(masks: Array) -> Array:
-            """What the model answers (m, k) in the mean, where it knows some columns of the row alone."""
-            nonlocal asked
-            chosen = masks.astype(bool)
-            known = chosen.sum(axis=1, keepdims=True)
-            found: Array = np.where(known == 0, base[row], served[row])
-            mixed = (known % chosen.shape[1] != 0)[:, 0]
-            if mixed.any():
-                every = np.tile(np.arange(subject.count), mixed.sum())
-                places = subject.places(np.repeat(chosen[mixed], subject.count, axis=0), every)
-                answers = subject.ask_mixed(subject.beside(row_of(feeds, row)), places)
-                found[mixed] = answers.reshape(-1, subject.count, k).mean(axis=1)
-                asked += len(every)
-            return found
-
+        players = len(self._subject.players)
+        values = np.zeros((n, players, k))
+        base = self._subject.at_background.mean(axis=0)
+        asked: list[int] = []
         with _kept_random_state():
-            for row in rows:
+            for i in rows:
                 np.random.seed(self._seed)  # noqa: NPY002 - shap draws from the global state alone
-                values[row] = np.reshape(self._values(worth), values[row].shape)
-        return Attribution(values, base, gap_between(values, base, served), n + asked)
+                worth = partial(self._worth, rows_at(feeds, i), served[i], base, asked)
+                values[i] = np.reshape(self._values(worth, players), (players, k))
+        bases = np.tile(base, (n, 1))
+        return Attribution(values, bases, gap_between(values, bases, served), n + sum(asked))
 
-    def _values(self, worth: Callable[[Array], Array]) -> Any:
-        none, whole = (
-            np.zeros((1, len(self._subject.players))),
-            np.ones((1, len(self._subject.players))),
-        )
+    def _worth(
+        self, row: Feeds, served: Array, base: Array, asked: list[int], masks: Array
+    ) -> Array:
+        """What the model answers (m, k) in the mean, where it knows some columns of the row alone.
+
+        How many rows that took is added to `asked`.
+        """
+        subject = self._subject
+        chosen = masks.astype(bool)
+        known = chosen.sum(axis=1, keepdims=True)
+        found: Array = np.where(known == 0, base, served)
+        mixed = (known % chosen.shape[1] != 0)[:, 0]
+        if mixed.any():
+            every = np.tile(np.arange(subject.count), mixed.sum())
+            places = subject.places(np.repeat(chosen[mixed], subject.count, axis=0), every)
+            answers = subject.ask_mixed(subject.beside(row), places)
+            found[mixed] = answers.reshape(-1, subject.count, len(served)).mean(axis=1)
+            asked.append(len(every))
+        return found
+
+    def _values(self, worth: Callable[[Array], Array], players: int) -> Any:
+        none, whole = np.zeros((1, players)), np.ones((1, players))
         if self.kind == KERNEL:
             explainer = self._shap.KernelExplainer(worth, none)
             # The default of l1_reg keeps ten columns and sets all others to zero.

@@ -38,11 +38,9 @@ def players_of(signature: Signature) -> tuple[Player, ...] | None:
     for spec in signature.inputs:
         if len(spec.shape) != 2 or not isinstance(spec.shape[1], int):
             return None
-        names = [column.name for column in spec.columns]
-        if not names:
-            names = [f"{spec.name}[{i}]" for i in range(spec.shape[1])]
-        for i, name in enumerate(names):
-            found.append(Player(name, spec.name, i))
+        unnamed = [f"{spec.name}[{i}]" for i in range(spec.shape[1])]
+        names = [column.name for column in spec.columns] or unnamed
+        found += [Player(name, spec.name, i) for i, name in enumerate(names)]
     return tuple(found)
 
 
@@ -75,7 +73,7 @@ class Subject:
 
     def head(self, most: int) -> Feeds:
         """The first `most` rows of the background."""
-        return slice_rows(self.background, slice(most))
+        return rows_at(self.background, slice(most))
 
     def ask(self, feeds: Feeds) -> Array:
         """The served output (n, k) as doubles."""
@@ -84,22 +82,18 @@ class Subject:
     def ask_in_chunks(self, feeds: Feeds, size: int = ROWS_AT_ONCE) -> Array:
         """The served output (n, k) of many rows, at most `size` in one call of the model."""
         count = len(next(iter(feeds.values())))
-        parts = []
-        for start in range(0, count, size):
-            some = slice_rows(feeds, slice(start, start + size))
-            parts.append(self.ask(some))
-        return np.concatenate(parts)
+        parts = [rows_at(feeds, slice(start, start + size)) for start in range(0, count, size)]
+        return np.concatenate([self.ask(part) for part in parts])
 
     def beside(self, row: dict[str, Array]) -> dict[str, Array]:
         """The cells of the background, and of one row after them, as one flat array a tensor.
 
         `places` gives positions in these arrays.
         """
-        found = {}
-        for name, feed in self.background.items():
-            cells = feed.reshape(-1)
-            found[name] = np.concatenate([cells, row[name]])
-        return found
+        return {
+            name: np.concatenate([feed.reshape(-1), row[name]])
+            for name, feed in self.background.items()
+        }
 
     def places(self, masks: Array, rows: Array) -> dict[str, Array]:
         """The position of each cell of mixed rows in the arrays of `beside`.
@@ -115,8 +109,7 @@ class Subject:
             column = np.arange(width)
             own = feed.size + column
             others = rows[:, None] * width + column
-            mask = masks[:, at : at + width]
-            found[name] = np.where(mask, own, others)
+            found[name] = np.where(masks[:, at : at + width], own, others)
             at += width
         return found
 
@@ -128,21 +121,17 @@ class Subject:
         size = len(next(iter(places.values())))
         parts = []
         for start in range(0, size, ROWS_AT_ONCE):
-            some = slice(start, start + ROWS_AT_ONCE)
-            feeds = {}
-            for name, at in places.items():
-                feeds[name] = source[name].take(at[some], mode="clip")
+            some = rows_at(places, slice(start, start + ROWS_AT_ONCE))
+            feeds = {name: source[name].take(at, mode="clip") for name, at in some.items()}
             parts.append(self.ask(feeds))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return np.concatenate(parts)
 
     def table(self, feeds: Feeds) -> Array:
         """The rows (n, d) as doubles, or as objects, None for missing strings, if any are none."""
         blocks = [feeds[spec.name] for spec in self.signature.inputs]
-        is_numeric = all(block.dtype.kind in "biuf" for block in blocks)
-        if is_numeric:
+        if all(block.dtype.kind in "biuf" for block in blocks):
             return np.concatenate(blocks, axis=1, dtype=np.float64)
-        objects = [_as_objects(block) for block in blocks]
-        out = np.concatenate(objects, axis=1)
+        out = np.concatenate([*map(_as_objects, blocks)], axis=1)
         out[out == MISSING] = None
         return out
 
@@ -151,7 +140,8 @@ class Subject:
         digest = hashlib.sha256()
         for name, feed in self.background.items():
             digest.update(f"{name} {feed.dtype} {feed.shape}".encode())
-            digest.update(_cell_bytes(feed))
+            texts = feed.dtype == object
+            digest.update("\0".join(map(str, feed.ravel())).encode() if texts else feed.tobytes())
         return digest.hexdigest()
 
 
@@ -162,16 +152,9 @@ def _as_objects(block: Array) -> Array:
     return block.astype(object)
 
 
-def _cell_bytes(feed: Array) -> bytes:
-    if feed.dtype == object:
-        cells = map(str, feed.ravel())
-        return "\0".join(cells).encode()
-    return feed.tobytes()
-
-
-def slice_rows(feeds: Feeds, some: slice) -> Feeds:
-    """Some rows of a batch."""
-    return {name: feed[some] for name, feed in feeds.items()}
+def rows_at(feeds: Feeds, at: Any) -> Feeds:
+    """Some rows of a batch, or the cells (width,) of one, by a slice, by numbers or by a number."""
+    return {name: feed[at] for name, feed in feeds.items()}
 
 
 def mixed(feeds: Feeds, others: Feeds, chosen: Array) -> Feeds:
@@ -179,8 +162,7 @@ def mixed(feeds: Feeds, others: Feeds, chosen: Array) -> Feeds:
     found = {}
     at = 0
     for name, feed in others.items():
-        mask = chosen[..., at : at + feed.shape[1]]
-        found[name] = np.where(mask, feeds[name], feed)
+        found[name] = np.where(chosen[..., at : at + feed.shape[1]], feeds[name], feed)
         at += feed.shape[1]
     return found
 
@@ -190,30 +172,20 @@ def coalitions(count: int, d: int) -> Array:
     return RNG.random((count, d)) < RNG.random((count, 1))
 
 
-def row_of(feeds: Feeds, i: int) -> dict[str, Array]:
-    """One row of a batch, as the cells (width,) of each tensor."""
-    return {name: feed[i] for name, feed in feeds.items()}
-
-
 def ask_model(model: Model, served: str, feeds: Feeds) -> Array:
     """One output of a model as (n, k) doubles. Raises DeadlineExceeded if the time is over."""
     got = model._run(feeds, (served,), current_call())[served]
-    width = int(np.prod(got.shape[1:]))
-    matrix = got.reshape(len(got), width)
-    return matrix.astype(np.float64)
+    return got.reshape(len(got), int(np.prod(got.shape[1:]))).astype(np.float64)
 
 
 def is_text(signature: Signature) -> bool:
     """Whether the only input is one column of strings without declared categories."""
     spec = signature.inputs[0]
-    if len(signature.inputs) > 1 or spec.dtype != "string":
-        return False
-    if spec.shape[1:] != (1,):
-        return False
-    return not any(column.categories for column in spec.columns)
+    alone = len(signature.inputs) == 1 and spec.dtype == "string" and spec.shape[1:] == (1,)
+    return alone and not any(column.categories for column in spec.columns)
 
 
-def make_subject(model: Model, background: Any, served: str | None = None) -> Subject:
+def make_subject(model: Model, background: Any, served: str | None) -> Subject:
     """What an Explainer explains.
 
     Args:
@@ -266,22 +238,19 @@ def _names_of(signature: Signature, output: str, count: int) -> tuple[str, ...]:
 
 
 def _read_background(model: Model, rows: Any) -> Feeds:
-    signature = model.signature
-    given = rows is not None
-    feeds = coerce_as(signature, rows, "the background") if given else _stored_background(model)
-    if not len(next(iter(feeds.values()))):
-        raise UsageError("the background is empty; pass some rows")
-    return feeds
-
-
-def _stored_background(model: Model) -> Feeds:
     data = model.attachments.get(BACKGROUND)
-    if data is None:
+    if rows is not None:
+        feeds = coerce_as(model.signature, rows, "the background")
+    elif data is not None:
+        feeds = golden.decode_rows(data, model.signature, BACKGROUND)
+    else:
         raise ExplainError(
             "an explanation is relative to a background: pass background=X_train[:200], or store one "
             "in the package with mk.save(..., background=...)"
         )
-    return golden.decode_rows(data, model.signature, BACKGROUND)
+    if not len(next(iter(feeds.values()))):
+        raise UsageError("the background is empty; pass some rows")
+    return feeds
 
 
 def _served_output(signature: Signature, named: str | None = None) -> str:

@@ -11,7 +11,7 @@ from modelkit._internal.arrays import Array
 from modelkit.errors import AdditivityError
 from modelkit.explain.links import serve
 from modelkit.explain.method import Attribution, check_gap
-from modelkit.explain.subject import RNG, Subject, coalitions, mixed
+from modelkit.explain.subject import RNG, Subject, coalitions, mixed, rows_at
 from modelkit.signature.signature import Feeds
 
 PROBED = 16  # one of so many explained rows, which is drawn, is mixed at random
@@ -86,7 +86,7 @@ class SumMethod:
         subject = self._subject
         # Every other one with the first row, against which a sum over columns is read.
         places = RNG.integers(subject.count, size=count) * RNG.integers(2, size=count)
-        others = {name: feed[places] for name, feed in subject.background.items()}
+        others = rows_at(subject.background, places)
         own = {name: feed[np.arange(count) % len(feed)] for name, feed in feeds.items()}
         mixtures = mixed(own, others, coalitions(count, len(subject.players)))
         served = subject.ask(mixtures)
@@ -106,15 +106,13 @@ class SumMethod:
 
     def _no_rows(self) -> Attribution:
         """The answer for a batch without rows: its shapes are the same as for one row."""
-        row = self._subject.head(1)
-        found = self._parts(row, self._subject.at_background[:1])
+        found = self._parts(self._subject.head(1), self._subject.at_background[:1])
         return Attribution(found.values[:0], found.base[:0], found.gap[:0], 0)
 
 
 def _gap(margin: Array, after: Array, served: Array) -> Array:
     """The distance of a raw score (n, k) from what was served, measured after the link."""
-    widths = (1, served.shape[1])
-    if after.shape != served.shape or margin.shape[1] not in widths:
+    if after.shape != served.shape or margin.shape[1] not in (1, served.shape[1]):
         return np.full(margin.shape, np.inf)  # another output than the one that is served
     gap = np.abs(after - served)
     if margin.shape[1] == 1:

@@ -154,8 +154,7 @@ class _Spread:
         if self._table.size:
             at = patterns(bits, self._slots) + self._offset
             given = self._table.take(at, axis=0, mode="clip")
-            flat = given.reshape(len(bits), -1)
-            self._sums.add(flat, out)
+            self._sums.add(given.reshape(len(bits), -1), out)
 
 
 def _spread_gains(u: Array, reached: Array, d: int) -> Array:
@@ -168,14 +167,7 @@ def _spread_gains(u: Array, reached: Array, d: int) -> Array:
 
 def _gains(u: Array, d: int) -> Array:
     r"""The differences u(p) - u(p \ j) as (d, 2^d, leaves), for every player j."""
-    if not d:
-        return u[None][:0]
-    p = np.arange(1 << d)
-    gains = []
-    for j in range(d):
-        without = p & ~(1 << j)
-        gains.append(u - u[without])
-    return np.stack(gains)
+    return np.asarray(u - u[np.arange(1 << d) & ~(1 << np.arange(d))[:, None]])
 
 
 class _Potential:
@@ -265,8 +257,7 @@ def _shares(found: Array, size: int) -> Array:
     count = found.shape[1]
     lacked = (found ^ (size - 1)).astype(np.intp)
     at = lacked * count + np.arange(count)
-    rows = np.bincount(at.ravel(), minlength=count * size)
-    return np.asarray(rows.reshape(size, count) / len(found))
+    return np.bincount(at.ravel(), minlength=count * size).reshape(size, count) / len(found)
 
 
 def _add_subsets(values: Array, d: int) -> None:

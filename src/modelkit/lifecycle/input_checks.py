@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from math import ceil, isfinite
+from numbers import Real
 from types import MappingProxyType
 from typing import Any, final
 
@@ -115,33 +116,14 @@ class InputChecks(Wrapper):
         ]
         self._tensors = [spec.name for spec in specs]
         self._columns = [column.name for spec in specs for column in spec.columns]
-        check_ranges(ranges)
-        if not (
-            specs
-            and probing >= 0 < window
-            and {*ranges} <= {*self._columns}
-            and {*refuse} <= {*CHECKS}
-        ):
-            raise UsageError(
-                f"InputChecks looks at named columns of numbers, here {self._columns}; ranges has a least and a "
-                f"largest number of some of them, refuse is some of {[*CHECKS]}, probing 0 or more, and window "
-                f"above 0; got {dict(ranges)}, {refuse!r}, {probing!r} and {window!r}"
-            )
+        _check_arguments(self._columns, ranges, refuse, probing, window)
         # What takes coerced rows gets those that were checked; a Meter, say, or a Rollout wants the call.
         self._runs = passed_by_runs(model) is None and not has_several_versions(model)
         self._refuse = frozenset(refuse)
         self._probing, self._window, self._clock = probing, window, clock
         self._hashes, self._window_began = Counter[int](), clock()
         self.counts = dict.fromkeys(("rows", *CHECKS, "failures"), 0)
-        self._mean, self._precision = 0.0, np.eye(len(self._columns))
-        self._novelty_limit = np.inf
-        usual = packaged(model) if reference is None else reference
-        if isinstance(usual, Profile):
-            self._fit_ranges(rows_of(usual, self._columns), ranges)
-        else:
-            rows = self._numbers(coerce_as(model.signature, usual, "reference"))
-            self._fit_ranges(rows, ranges)
-            self._fit_novelty(self._scaled(rows), rate)
+        self._fit(packaged(model) if reference is None else reference, ranges, rate)
 
     @property
     def unobserved(self) -> Model:
@@ -205,6 +187,17 @@ class InputChecks(Wrapper):
     def _numbers(self, feeds: Feeds) -> Array:
         return np.concatenate([feeds[name] for name in self._tensors], axis=1, dtype=np.float64)
 
+    def _fit(self, reference: Any, ranges: Mapping[str, tuple[float, float]], rate: float) -> None:
+        """Keep what is usual in the rows of a reference, or in a Profile of them, which says nothing of novelty."""
+        self._mean, self._precision = 0.0, np.eye(len(self._columns))
+        self._novelty_limit = np.inf
+        if isinstance(reference, Profile):
+            self._fit_ranges(rows_of(reference, self._columns), ranges)
+        else:
+            rows = self._numbers(coerce_as(self.signature, reference, "reference"))
+            self._fit_ranges(rows, ranges)
+            self._fit_novelty(self._scaled(rows), rate)
+
     @np.errstate(over="ignore", invalid="ignore")
     def _fit_ranges(self, rows: Array, ranges: Mapping[str, tuple[float, float]]) -> None:
         """Keep the range, the median and the spread of each column of rows, (n, d)."""
@@ -233,7 +226,7 @@ class InputChecks(Wrapper):
     def _fit_novelty(self, scaled: Array, rate: float) -> None:
         """Keep mean and precision of one half of the rows, and the distance that a share `rate` of the others pass."""
         first, others = scaled[::2], scaled[1::2]
-        place = (1 - rate) * (len(others) + 1)
+        place = (1 - rate) * (len(others) + 1) if isinstance(rate, Real) else 0
         if not 0 < place <= len(others):
             raise UsageError(
                 f"rate is a share of rows below 1, and of a reference of {len(scaled):,} rows at least about "
@@ -283,6 +276,25 @@ class InputChecks(Wrapper):
         if len(counts) > MOST_HASHES:
             counts.clear()
         return np.array(probes, bool)[:, None]
+
+
+def _check_arguments(
+    columns: Collection[str],
+    ranges: Mapping[str, tuple[float, float]],
+    refuse: Collection[str],
+    probing: int,
+    window: float,
+) -> None:
+    """Raise UsageError for a model without columns of numbers, and for arguments that cannot be meant."""
+    check_ranges(ranges)
+    numbers = isinstance(probing, Real) and isinstance(window, Real)
+    known = {*ranges} <= {*columns} and {*refuse} <= {*CHECKS}
+    if not (columns and numbers and known and probing >= 0 < window):
+        raise UsageError(
+            f"InputChecks looks at named columns of numbers, here {columns}; ranges has a least and a "
+            f"largest number of some of them, refuse is some of {[*CHECKS]}, probing 0 or more, and window "
+            f"above 0; got {dict(ranges)}, {refuse!r}, {probing!r} and {window!r}"
+        )
 
 
 def _hashes(rows: Array, salt: int) -> list[int]:

@@ -182,7 +182,7 @@ def box(*inside: str, look: str = "") -> Markup:
     return element("div", *inside, class_=f"box {look}")
 
 
-def summary(lead: str, words: str, *inside: str, look: str = "") -> Markup:
+def summary(lead: str, words: str, *inside: str, look: str) -> Markup:
     """A box with what was found, and what to do, before anything else."""
     return box(element("p", lead, class_="lead"), element("p", words), *inside, look=look)
 

@@ -64,8 +64,7 @@ class Bets:
 
     def log_counts(self, ones: Array | int, zeros: Array | int) -> Array:
         """The logarithm of the gain of each bet, (..., J), from so many units (...) of 1 and of 0."""
-        gains: Array = _log_power(self.at_one, ones) + _log_power(self.at_zero, zeros)
-        return gains
+        return _log_power(self.at_one, ones) + _log_power(self.at_zero, zeros)
 
     def log_values(self, values: Array) -> Array:
         """The same from units (..., n), each from 0 to 1."""
@@ -219,8 +218,7 @@ class ConfidenceSequence:
         totals = total + np.cumsum(losses)
         means = totals / after
         apart = np.square(losses - means)
-        before = np.array([squares])
-        spread = np.cumsum(np.concatenate([before, apart]))
+        spread = np.cumsum(np.concatenate([np.array([squares]), apart]))
         self._sums[:] = counts[-1], totals[-1], spread[-1]
         variance = spread[:-1] / counts
         room = variance * counts * np.log(after)
@@ -234,9 +232,7 @@ class ConfidenceSequence:
         if first >= last:
             return None
         means = _grid().tolist()
-        before = max(first - 1, 0)
-        after = min(last, GRID)
-        return means[before], means[after]
+        return means[max(first - 1, 0)], means[min(last, GRID)]
 
 
 def _log_gains(losses: Array, stakes: Array, means: Array) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.stats.influence import Measured, Undefined, ratio, refuse_unknown, total_of
-from modelkit.stats.intervals import LEVEL_95, share_interval, special_functions
+from modelkit.stats.intervals import share_interval, special_functions
 from modelkit.stats.ranks import midranks
 
 BINS = 10
@@ -44,15 +44,11 @@ def bin_places(predicted: Array, weight: Array, bins: int = BINS) -> Array:
     mass = np.bincount(level, weight, len(levels))
     total = float(mass.sum()) or 1.0
     place = np.minimum((midranks(mass) / total * bins).astype(np.int64), bins - 1)
-    return np.asarray(place[level])
+    return place[level]
 
 
 def reliability_bins(
-    predicted: Array,
-    observed: Array,
-    weight: Array,
-    clusters: Array | None,
-    level: float = LEVEL_95,
+    predicted: Array, observed: Array, weight: Array, clusters: Array | None, level: float
 ) -> tuple[ReliabilityBin, ...]:
     """Ten bins of about equal weight, in order.
 

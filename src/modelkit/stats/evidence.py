@@ -43,8 +43,7 @@ def stake(step: Array | int) -> Array:
     other constant, most of the stake would be spent on the first few steps.
     """
     later: Array = 1.5 / ((step + 8) * np.log(step + 8) ** 2)
-    share: Array = later + 0.25 * (step == 0)
-    return share
+    return later + 0.25 * (step == 0)
 
 
 @final
@@ -127,8 +126,7 @@ class Evidence:
         fresh = stake(self.steps - self._born)
         self.spent += fresh
         self._wealth += fresh
-        logs: Array = np.log(fresh)
-        return logs
+        return np.log(fresh)
 
     def restart(self, which: Array) -> None:
         """Begin again where `which` holds, as after an alarm; with "ever" `peak` stays, of all life."""

@@ -106,8 +106,7 @@ def _score_of(pooled: Array, n: int, *, ordered: bool) -> Score:
         weight = pooled / (places * (total - places) - total * pooled / 4)
 
     def score(draws: Array) -> Array:
-        scores: Array = np.square(places_of(draws) - expected) @ weight
-        return scores
+        return np.square(places_of(draws) - expected) @ weight
 
     return score
 

@@ -209,8 +209,7 @@ class Clusters:
         units = np.count_nonzero(self.sizes)
         if units < 2:
             return np.bincount(self.codes, influence)
-        sums: Array = self.moved(influence) * ((units - 1) / units)
-        return sums
+        return self.moved(influence) * ((units - 1) / units)
 
     @property
     def least(self) -> int:

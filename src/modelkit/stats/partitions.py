@@ -48,7 +48,7 @@ def _pairs(sizes: Array) -> Array:
 
 
 def _sizes_times_log(sizes: Array) -> Array:
-    return np.asarray(sizes * np.log(np.maximum(sizes, 1)))
+    return sizes * np.log(np.maximum(sizes, 1))
 
 
 def _figure(name: str, n: int, cells: Array, groups: Array, parts: Array) -> Array:

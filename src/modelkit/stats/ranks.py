@@ -13,8 +13,7 @@ from modelkit.stats.influence import Measured, Undefined, mean_of, ratio
 
 def midranks(counts: Array) -> Array:
     """How many rows are below each of K cells in order, and half of those in it, (..., K)."""
-    ranks: Array = np.cumsum(counts, axis=-1) - counts / 2
-    return ranks
+    return np.cumsum(counts, axis=-1) - counts / 2
 
 
 def weighted_quantiles(values: Array, weight: Array, shares: Sequence[float]) -> tuple[float, ...]:
@@ -44,8 +43,7 @@ class _Levels(NamedTuple):
 
     def sums(self, values: Array) -> Array:
         """The sum of values (n,) over the rows of each score, (number,)."""
-        sums: Array = np.bincount(self.of_row, values, self.number)
-        return sums
+        return np.bincount(self.of_row, values, self.number)
 
 
 def _levels_of(scores: Array) -> _Levels:
@@ -77,8 +75,7 @@ def area_of(scores: Array, positive: Array, weight: Array) -> Measured:
     if not positives or not negatives:
         raise Undefined(f"no row is {'positive' if not positives else 'negative'}")
     higher = level.sums(above)
-    lower = level.sums(below)
-    beaten = midranks(lower)
+    beaten = midranks(level.sums(below))
     unbeaten = positives - midranks(higher)
     placed = np.where(ones, beaten[level.of_row] / negatives, unbeaten[level.of_row] / positives)
     value = float(above @ placed) / positives
@@ -128,8 +125,7 @@ def _within_kinds(ones: Array, weight: Array) -> Array:
     size = np.where(ones, hits, n - hits)
     with np.errstate(divide="ignore", invalid="ignore"):
         factor = np.sqrt(size / (size - 1) * (n - 1) / n)
-    factors: Array = np.where(size > 1, factor, np.nan)
-    return factors
+    return np.where(size > 1, factor, np.nan)
 
 
 def average_precision_of(scores: Array, positive: Array, weight: Array) -> Measured:
@@ -166,8 +162,7 @@ def average_precision_of(scores: Array, positive: Array, weight: Array) -> Measu
 
 def _at_or_above(by_level: Array) -> Array:
     """The sums over each level and those above it."""
-    sums: Array = np.cumsum(by_level[::-1])[::-1]
-    return sums
+    return np.cumsum(by_level[::-1])[::-1]
 
 
 def refuse_nan(scores: Array) -> None:

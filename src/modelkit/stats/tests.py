@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
@@ -70,8 +70,7 @@ def tango(better: Array | float, worse: Array | float, n: Array | float, bound: 
         share = (np.sqrt(np.maximum(inside, 0)) - linear) / (4 * rows)
         variance = rows * (2 * share + bound * (1 - bound))
         z = (gained - lost - rows * bound) / np.sqrt(variance)
-    scores: Array = np.where(variance > 0, z, 0.0)
-    return scores
+    return np.where(variance > 0, z, 0.0)
 
 
 def tango_interval(better: int, worse: int, n: int, level: float = LEVEL_95) -> Interval:
@@ -111,17 +110,10 @@ def bootstrap(
         rng: what draws.
         clusters: numbers from 0 on, shape (n,); their rows are drawn together.
     """
-    return np.array([statistic(times) for times in resampled(n, repeats, rng, clusters)])
-
-
-def resampled(
-    n: int, repeats: int, rng: np.random.Generator, clusters: Array | None = None
-) -> Iterator[Array]:
-    """How often each of n rows is drawn, int64 (n,), in each of the repeats; see `bootstrap`."""
     which = np.arange(n) if clusters is None else clusters
     units = int(which.max()) + 1
-    for _ in range(repeats):
-        yield np.bincount(rng.integers(units, size=units), minlength=units)[which]
+    draws = (rng.integers(units, size=units) for _ in range(repeats))
+    return np.array([statistic(np.bincount(drawn, minlength=units)[which]) for drawn in draws])
 
 
 def split_test(found: int, sizes: Array, held: int) -> tuple[float, float]:

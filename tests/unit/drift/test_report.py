@@ -14,7 +14,7 @@ from helpers.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelkit.drift import charts
+from modelkit.drift import page
 from modelkit.drift.report import DriftReport
 from modelkit.drift.values import (
     Acknowledgement,
@@ -463,17 +463,17 @@ def test_empty_reports_are_shown(empty):
 
 def test_an_outline_follows_the_shares_and_cuts_what_would_hide_the_rest():
     cells = tuple((label, 0.015, 0.015) for label in LABELS[1:11])
-    plain = charts.feature_chart(feature(cells=cells))
+    plain = page.feature_chart(feature(cells=cells))
     assert len(re.findall(r"\d,16\.0\b", plain)) == 2 * 20  # all at the top
     assert "\N{UPWARDS ARROW}" not in plain
-    stuck = charts.feature_chart(feature(cells=(*cells[:9], ("above 3", 0.015, 0.9))))
+    stuck = page.feature_chart(feature(cells=(*cells[:9], ("above 3", 0.015, 0.9))))
     assert "90 % \N{UPWARDS ARROW}" in stuck
     assert f",{116 - 100 / 8:.1f} " in stuck
     assert "above 3: reference 1.5 %, recent 90 %" in stuck
 
 
 def test_missing_values_and_empty_ends_have_no_place_among_ordered_cells():
-    drawn = charts.feature_chart(
+    drawn = page.feature_chart(
         feature(
             cells=(
                 ("-inf", 0.0, 0.0),
@@ -484,14 +484,14 @@ def test_missing_values_and_empty_ends_have_no_place_among_ordered_cells():
     )
     assert drawn.count("<rect") == 4
     assert (
-        charts.feature_chart(feature(cells=(("-inf", 0.0, 0.1), ("any", 1.0, 0.9)))).count("<rect")
+        page.feature_chart(feature(cells=(("-inf", 0.0, 0.1), ("any", 1.0, 0.9)))).count("<rect")
         == 2
     )
 
 
 def test_bars_show_the_largest_categories_and_the_sum_of_the_rest():
     cells = (*((f"c{i}", 0.05, 0.05) for i in range(18)), ("(new)", 0.0, 0.1))
-    drawn = charts.feature_chart(feature(kind="category", cells=cells))
+    drawn = page.feature_chart(feature(kind="category", cells=cells))
     assert drawn.count("<g>") == 11
     assert "(new)" in drawn
     assert "9 more cells" in drawn

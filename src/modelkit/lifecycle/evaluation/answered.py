@@ -155,8 +155,7 @@ def any_clusters(answered: Answered) -> Clusters | None:
     counted = codes
     if answered.queries is not None:
         counted = codes[np.unique(answered.queries, return_index=True)[1]]
-    sizes = np.bincount(counted, minlength=int(codes.max()) + 1).astype(np.float64)
-    return Clusters(codes, sizes)
+    return Clusters(codes, np.bincount(counted, minlength=int(codes.max()) + 1).astype(np.float64))
 
 
 def clusters_of(answered: Answered) -> Clusters | None:

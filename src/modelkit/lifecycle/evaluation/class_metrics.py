@@ -86,8 +86,7 @@ def positive_share(name: str, answered: Answered) -> Measured:
         "recall": (hit, held),
         "f1": (2 * hit, held + predicted),
     }
-    share = ratio_of(*shares[name], answered.weight, EMPTY[name])
-    return rests_on(share, answered, held)
+    return rests_on(ratio_of(*shares[name], answered.weight, EMPTY[name]), answered, held)
 
 
 def positive_interval(name: str, answered: Answered, level: float) -> ShareInterval:
@@ -97,8 +96,7 @@ def positive_interval(name: str, answered: Answered, level: float) -> ShareInter
     predicted to.
     """
     held, predicted = _masks(answered)
-    either = np.maximum(held, predicted)
-    among = {"precision": predicted, "recall": held, "f1": either}[name] > 0
+    among = {"precision": predicted, "recall": held, "f1": np.maximum(held, predicted)}[name] > 0
     rows = answered.at(among)
     share = share_interval((held * predicted)[among], rows.weight, rows.clusters, level)
     if name != "f1":
@@ -192,16 +190,8 @@ def calibration_error(answered: Answered) -> Measured:
     return calibration_error_of(*confidences_of(answered), answered.weight, answered.clusters)
 
 
-def calibration_intercept(answered: Answered) -> Measured:
-    """See `calibration_line_of`. Raises Undefined."""
-    return _line(answered)[0]
-
-
-def calibration_slope(answered: Answered) -> Measured:
-    """See `calibration_line_of`. Raises Undefined."""
-    return _line(answered)[1]
-
-
-def _line(answered: Answered) -> tuple[Measured, Measured]:
+def calibration_line(part: int, answered: Answered) -> Measured:
+    """The intercept, part 0, or the slope, part 1; see `calibration_line_of`. Raises Undefined."""
     predicted, observed = confidences_of(answered)
-    return calibration_line_of(np.clip(predicted, CLIP, 1 - CLIP), observed, answered.weight)
+    clipped = np.clip(predicted, CLIP, 1 - CLIP)
+    return calibration_line_of(clipped, observed, answered.weight)[part]

@@ -115,8 +115,7 @@ def confusion_of(answered: Answered, level: float) -> Confusion | None:
         for j in range(size):
             hit = np.equal(own.answers("predicted"), j)
             _, low[k, j], high[k, j], _ = share_interval(hit, own.weight, own.clusters, level)
-    labels = tuple(map(str, answered.classes))
-    return Confusion(labels, _table(counts), _table(low), _table(high))
+    return Confusion(tuple(map(str, answered.classes)), _table(counts), _table(low), _table(high))
 
 
 def _table(values: Array) -> ClassTable:

@@ -140,22 +140,28 @@ def evaluate(
         opened.enter_context(bars(progress))
         if cv is not None:
             found = _of_procedure(model, rows, cv, train, level=level)
-            return _with_robustness(found, robustness)
-        if isinstance(model, str | os.PathLike):
-            model = opened.enter_context(load(model))
-        if not isinstance(model, Model):
-            raise TypeError(
-                f"evaluate takes a Model or the path of a package; {type(model).__name__} is "
-                "evaluated by cross-validation: pass cv=KFold(5, shuffle=True), or save it"
-            )
-        if has_several_versions(model):
-            raise UsageError(
-                "an Evaluation is of one version, and a Rollout has several: pass the Model of one, as "
-                "registry.load(name, version) gives it, or the path of its package"
-            )
-        task = kind or task_kind(model.signature, model.manifest, queries=queries is not None)
-        found = _of_model(model, rows, task, train, level=level)
+        else:
+            one = _one_model(model, opened)
+            task = kind or task_kind(one.signature, one.manifest, queries=queries is not None)
+            found = _of_model(one, rows, task, train, level=level)
     return _with_robustness(found, robustness)
+
+
+def _one_model(model: Any, opened: ExitStack) -> Model:
+    """A Model of one version, or the one of a package, which the stack closes. Raises UsageError and TypeError."""
+    if isinstance(model, str | os.PathLike):
+        return opened.enter_context(load(model))
+    if not isinstance(model, Model):
+        raise TypeError(
+            f"evaluate takes a Model or the path of a package; {type(model).__name__} is "
+            "evaluated by cross-validation: pass cv=KFold(5, shuffle=True), or save it"
+        )
+    if has_several_versions(model):
+        raise UsageError(
+            "an Evaluation is of one version, and a Rollout has several: pass the Model of one, as "
+            "registry.load(name, version) gives it, or the path of its package"
+        )
+    return model
 
 
 def _with_robustness(found: Evaluation, robustness: RobustnessReport | None) -> Evaluation:
@@ -331,9 +337,9 @@ def _leaks(held: Side, trained: Side | None, signature: Signature) -> tuple[Leak
     """The checks for leaks that these rows allow."""
     if held.feeds is None:
         return ()
-    found = [] if trained is None else list(_leaks_across(held, trained, signature))
+    across = () if trained is None else _leaks_across(held, trained, signature)
     alone = leakage.telling_columns(held.feeds, signature, held.answered)
-    return (*found, alone) if alone is not None else tuple(found)
+    return tuple(filter(None, (*across, alone)))
 
 
 def _leaks_across(held: Side, trained: Side, signature: Signature) -> Iterator[LeakageCheck]:

@@ -10,7 +10,7 @@ from typing import Any, final
 from modelkit._internal import fields
 from modelkit._internal.json import read_report, to_record
 from modelkit.errors import PackageError, UsageError, importing
-from modelkit.lifecycle.evaluation import drawing, page
+from modelkit.lifecycle.evaluation import page
 from modelkit.lifecycle.evaluation.answered import TaskKind
 from modelkit.lifecycle.evaluation.details import Confusion, ResidualBand, ScoreCurve
 from modelkit.lifecycle.evaluation.figures import (
@@ -29,6 +29,7 @@ from modelkit.stats.calibration import ReliabilityBin
 
 EVALUATION_SCHEMA = "modelkit.evaluation/1"
 EVALUATION_NAME = "evaluation"
+CURVE_TITLES = {"roc": "ROC", "precision_recall": "Precision and recall"}
 # The figures that a page cannot be without, by task.
 DRAWN: dict[TaskKind, tuple[str, ...]] = {
     **JUDGED_BY,
@@ -216,11 +217,8 @@ class Evaluation:
         return html.page(self._title(), *body, style=page.STYLE)
 
     def _pictures(self) -> Iterator[html.Markup]:
-        if self.curves:
-            roc = [curve for curve in self.curves if curve.name == "roc"]
-            others = [curve for curve in self.curves if curve.name == "precision_recall"]
-            yield page.curves_part("ROC", roc, self["roc_auc"])
-            yield page.curves_part("Precision and recall", others, self["average_precision"])
+        for curves, area in self._curves():
+            yield page.curves_part(CURVE_TITLES[curves[0].name], curves, area)
         yield page.reliability_part(self.reliability, self.positive)
         yield page.residuals_part(self.residuals)
 
@@ -244,21 +242,26 @@ class Evaluation:
             raise UsageError(
                 f"this Evaluation lacks the picture {picture!r}; it has {', '.join(there)}"
             )
-        return drawing.draw(there[chosen], ax)
+        return page.draw(there[chosen], ax)
 
-    def _drawable(self) -> Iterator[tuple[str, drawing.Draw]]:
-        """The pictures that there are, by name."""
+    def _curves(self) -> Iterator[tuple[list[ScoreCurve], MetricFigure]]:
+        """The curves of each kind, and the area under them."""
         for name, area in (("roc", "roc_auc"), ("precision_recall", "average_precision")):
             curves = [curve for curve in self.curves if curve.name == name]
             if curves:
-                yield name, partial(drawing.draw_curves, curves, self[area])
+                yield curves, self[area]
+
+    def _drawable(self) -> Iterator[tuple[str, page.Draw]]:
+        """The pictures that there are, by name."""
+        for curves, area in self._curves():
+            yield curves[0].name, partial(page.draw_curves, curves, area)
         if self.reliability:
-            yield "reliability", partial(drawing.draw_reliability, self.reliability)
+            yield "reliability", partial(page.draw_reliability, self.reliability)
         if self.confusion is not None:
-            yield "confusion", partial(drawing.draw_confusion, self.confusion)
+            yield "confusion", partial(page.draw_confusion, self.confusion)
         if self.residuals:
-            yield "residuals", partial(drawing.draw_residuals, self.residuals)
-        yield "figures", partial(drawing.draw_figures, self.figures)
+            yield "residuals", partial(page.draw_residuals, self.residuals)
+        yield "figures", partial(page.draw_figures, self.figures)
 
     def _judged(self) -> MetricFigure:
         """The figure that slices are shown by."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import hypot
 from typing import final
@@ -72,12 +73,9 @@ def training_gaps(trained: Answered, held_out: Answered, level: float) -> tuple[
     """The gap of each metric that both sets of rows have and that has a better side."""
     found = []
     for metric in METRICS[held_out.kind].values():
-        if metric.higher_is_better is None:
-            continue
-        try:
-            found.append(_gap(metric, trained, held_out, level))
-        except Undefined:
-            continue
+        if metric.higher_is_better is not None:
+            with suppress(Undefined):
+                found.append(_gap(metric, trained, held_out, level))
     return tuple(found)
 
 
@@ -103,8 +101,7 @@ def membership_advantage(trained: Answered, held_out: Answered, level: float) ->
     threshold (Yeom et al., Privacy risk in machine learning, CSF 2018). The interval allows for the
     threshold being chosen on the same rows.
     """
-    name = "membership_advantage"
-    figure = MetricFigure(name, None, None, None, higher_is_better=False)
+    figure = MetricFigure("membership_advantage", None, None, None, higher_is_better=False)
     try:
         losses = np.concatenate([_losses(trained), _losses(held_out)])
         ours = np.arange(len(losses)) < len(trained)
@@ -138,7 +135,7 @@ def _losses(answered: Answered) -> Array:
         return np.asarray(others.sum(axis=1))
     if scores.ndim == 1:
         return np.where(answered.positives, -scores, scores)
-    return np.asarray(-scores[own])
+    return -scores[own]
 
 
 def verdict_on_fit(gaps: tuple[TrainingGap, ...], trained: Answered) -> str:

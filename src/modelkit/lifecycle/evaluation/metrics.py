@@ -153,8 +153,7 @@ def units_of(answered: Answered) -> float:
 
 def _errors(answered: Answered) -> Array:
     """The predictions less the truth, (n, outputs). Raises Undefined."""
-    errors: Array = answered.answers("predicted") - answered.truth
-    return errors
+    return answered.answers("predicted") - answered.truth
 
 
 def absolute_errors(answered: Answered) -> Array:
@@ -230,8 +229,8 @@ _OF_CLASSES = (
     *_SCORES,
     *_PROBABILITIES,
     _lower("calibration_error", classes.calibration_error, domain="number"),
-    _between("calibration_slope", classes.calibration_slope, least=LEAST_OF_KIND),
-    _between("calibration_intercept", classes.calibration_intercept, least=LEAST_OF_KIND),
+    _between("calibration_slope", partial(classes.calibration_line, 1), least=LEAST_OF_KIND),
+    _between("calibration_intercept", partial(classes.calibration_line, 0), least=LEAST_OF_KIND),
 )
 _BY_KIND: dict[TaskKind, Sequence[TaskMetric]] = {
     "binary": (_ACCURACY, _BALANCED, *map(_positive, classes.EMPTY), *_OF_CLASSES),

@@ -180,7 +180,8 @@ class RobustnessReport:
             KeyError: where the report lacks the figure.
             UsageError: for a bound that is not a share of rows, or an alpha outside of 0 to .5.
         """
-        if not 0 <= at_most < 1 or not 0 < alpha < 0.5:
+        shares = isinstance(at_most, Real) and isinstance(alpha, Real)
+        if not shares or not 0 <= at_most < 1 or not 0 < alpha < 0.5:
             raise UsageError(
                 "at_most is a share of rows from 0 to 1, and alpha above 0 and below .5, not "
                 f"{at_most!r} and {alpha!r}"

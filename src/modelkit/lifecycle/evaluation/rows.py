@@ -223,17 +223,16 @@ def _labels(task: Answered, outputs: Mapping[str, Array]) -> Answered:
         shape = None if predicted is None else predicted.shape
         raise UsageError(f"y has the shape {task.truth.shape}, and the labels {shape}")
     pairs = [outputs.get(f"probabilities_{at}") for at in range(predicted.shape[1])]
-    if "probabilities" in outputs:
-        probabilities = _doubles(outputs["probabilities"])
-    elif all(pair is not None and pair.shape[1] in (1, 2) for pair in pairs):
+    probabilities = _doubles(outputs.get("probabilities"))
+    if probabilities is None and all(
+        pair is not None and pair.shape[1] in (1, 2) for pair in pairs
+    ):
         # A label of which the training rows had one value has one column, of 1 for this value.
         columns = [
             label if pair is None or pair.shape[1] == 1 else pair[:, 1]
             for label, pair in zip(predicted.T, pairs, strict=True)
         ]
         probabilities = np.asarray(np.column_stack(columns), np.float64)
-    else:
-        probabilities = None
     scores = _doubles(outputs.get("scores")) if probabilities is None else probabilities
     return replace(task, predicted=predicted, probabilities=probabilities, scores=scores)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -114,14 +114,15 @@ def gate(
         MissingExtraError: if scipy is missing.
     """
     rows = LabelledRows(X, y, slices=slices, clusters=clusters, queries=queries, positive=positive)
-    if not isinstance(registry, Registry | None):
-        raise TypeError(f"registry is a mk.Registry, not {registry!r:.80}")
     with bars(progress, "gate"), ExitStack() as stack:
         opened = partial(open_judged, registry=registry, unseal=unseal, stack=stack)
         ours = opened(candidate, what="candidate")
-        theirs = opened(champion, what="champion")
-        read = partial(
-            read_policy,
+        asking = _asking(
+            ours,
+            opened(champion, what="champion"),
+            rows,
+            _own_checks(checks, ours),
+            seed,
             metric=metric,
             margin=margin,
             alpha=alpha,
@@ -129,24 +130,18 @@ def gate(
             veto=veto,
             budgets=budgets,
         )
-        own = _own_checks(checks, ours)
-        asking = _asking(ours, theirs, rows, read, own, seed)
-        verdict = judge(asking, own, registry, clock=time.perf_counter)
-    manifest = ours.manifest
-    judged = (verdict.candidate_digest, verdict.decision, verdict.champion)
-    events.emit(events.Judged(manifest.name, manifest.version, *judged))
-    return verdict
+        return judge(asking, registry, clock=time.perf_counter)
 
 
 def _asking(
     candidate: Judged,
     champion: Judged,
     rows: LabelledRows,
-    read: Callable[..., GatePolicy],
-    own: Sequence[GateCheck],
+    own: tuple[GateCheck, ...],
     seed: int,
+    **asked: Any,
 ) -> Asking:
-    """All that a gate was asked; `read` reads the policy of a kind of task. Raises UsageError."""
+    """All that a gate was asked, `asked` as `read_policy` takes it. Raises UsageError."""
     check_seed(seed)
     signature = champion.model.signature
     kind = task_kind(signature, champion.manifest, queries=rows.queries is not None)
@@ -165,7 +160,8 @@ def _asking(
         "positive": positive_place(kind, signature.classes, rows.positive),
         "checks": [check.name for check in own],
     }
-    return Asking(candidate, champion, rows, kind, read(kind, about=about), seed)
+    policy = read_policy(kind, about=about, **asked)
+    return Asking(candidate, champion, rows, kind, policy, own, seed)
 
 
 def _own_checks(checks: Sequence[GateCheck], candidate: Judged) -> tuple[GateCheck, ...]:
@@ -205,6 +201,7 @@ class Asking:
     rows: LabelledRows
     kind: TaskKind
     policy: GatePolicy
+    own: tuple[GateCheck, ...]
     seed: int
 
     def digest(self, clusters: Array | None) -> str:
@@ -215,15 +212,13 @@ class Asking:
         return hashlib.sha256(asked + together).hexdigest()
 
 
-def judge(
-    asking: Asking, own: Sequence[GateCheck], registry: Registry | None, *, clock: Clock
-) -> Verdict:
+def judge(asking: Asking, registry: Registry | None, *, clock: Clock) -> Verdict:
     """The Verdict. Where the models do not fit each other, the rows are not looked at."""
     ours = asking.candidate
     theirs = asking.champion
     checks = contract_checks(ours, theirs, asking.rows)
     if decision_of(checks) == "block":
-        return _verdict(asking, [*checks, *own], None, 0)
+        return _verdict(asking, checks, None, 0)
     asked = asked_rows(ours.model, theirs.model, asking.rows, asking.kind)
     use = 0
     if registry is not None:
@@ -236,7 +231,7 @@ def judge(
     checks += figure_checks(asking, both, asked.slices, levels)
     sides = (ours, asked.candidate), (theirs, asked.champion)
     checks += budget_checks(asking.policy.budgets, *sides, levels, clock=clock)
-    return _verdict(asking, [*checks, *own], asked, use)
+    return _verdict(asking, checks, asked, use)
 
 
 def figure_checks(
@@ -280,14 +275,16 @@ def _verdict(
     policy = asking.policy
     ours = asking.candidate
     theirs = asking.champion
+    checks = [*checks, *asking.own]
     refuse_twice(checks)
     rows: dict[str, Any] = {"rows": 0, "independent": 0, "data_digest": ""}
     notes = ["the answers were not compared, since the contract is broken"]
     if asked is not None:
         task = asked.task
         rows = {"rows": len(task), "independent": task.units, "data_digest": asked.digest}
+        rows["positive"] = positive_of(task)
         notes = list(_notes(asking, task, use))
-    return Verdict(
+    verdict = Verdict(
         decision=decision_of(checks),
         candidate=ours.named,
         candidate_digest=ours.manifest.model_digest,
@@ -306,9 +303,11 @@ def _verdict(
         seed=asking.seed,
         versions=library_versions(),
         notes=tuple(notes),
-        positive="" if asked is None else positive_of(asked.task),
         **rows,
     )
+    found = (verdict.candidate_digest, verdict.decision, verdict.champion)
+    events.emit(events.Judged(ours.manifest.name, ours.manifest.version, *found))
+    return verdict
 
 
 def _notes(asking: Asking, task: Answered, use: int) -> Iterator[str]:

@@ -47,6 +47,8 @@ def open_judged(
 
     `unseal` is for the versions of the registry. Raises UsageError, and what `mk.load` and a Registry raise.
     """
+    if not isinstance(registry, Registry | None):
+        raise TypeError(f"registry is a mk.Registry, not {registry!r:.80}")
     alias = ""
     generation = None
     if isinstance(source, Model):

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from modelkit.lifecycle.evaluation.check import CheckPart, GateCheck
-from modelkit.report import html
 from modelkit.report.html import Markup, element, is_controlling, printable
 from modelkit.report.plot import interval_picture
 
@@ -38,24 +37,12 @@ HEADINGS: dict[CheckPart, str] = {
 LOOKS = {"promote": "good", "block": "bad", "inconclusive": ""}
 
 
-def verdict_page(
-    title: str,
-    decision: str,
-    reason: str,
-    notes: Sequence[str],
-    checks: Sequence[GateCheck],
-    facts: Sequence[tuple[str, str]],
-) -> str:
-    """A page of its own; it contains no scripts and loads nothing."""
+def checks_table(checks: Sequence[GateCheck]) -> Markup:
+    """All checks under headings, each question and formula once."""
     parts: list[Markup] = []
     for part, heading in HEADINGS.items():
         parts += _rows(heading, [check for check in checks if check.part == part])
-    table = element("div", element("table", *parts, class_="checks"), class_="wide")
-    about = html.part("About", html.table((), facts))
-    sentence = f"{reason[0].upper()}{reason[1:]}."
-    bullets = html.bullets(notes)
-    box = html.summary(decision.upper(), sentence, bullets, look=LOOKS[decision])
-    return html.page(title, box, table, about, style=STYLE)
+    return element("div", element("table", *parts, class_="checks"), class_="wide")
 
 
 def _rows(heading: str, checks: Sequence[GateCheck]) -> list[Markup]:

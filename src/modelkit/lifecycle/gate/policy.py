@@ -271,8 +271,7 @@ def _listed(what: str, asked: Sequence[str | GateMetric]) -> Sequence[str | Gate
 def _named(asked: str | GateMetric, known: dict[str, AnyMetric], kind: TaskKind) -> str:
     """The name of a metric, which is then known. Raises UsageError for an unknown one."""
     if isinstance(asked, GateMetric):
-        there = known.setdefault(asked.name, asked)
-        if there is not asked:
+        if known.setdefault(asked.name, asked) is not asked:
             raise UsageError(f"there is another metric {asked.name!r} for the task {kind!r}")
         return asked.name
     if asked not in known:

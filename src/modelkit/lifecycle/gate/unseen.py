@@ -60,7 +60,7 @@ def worst_unit(
     return Unseen(largest / float(sizes.sum()) * (2 if metric.domain == "correlation" else 1))
 
 
-def worst_row(figure: Figure, candidate: Answered, champion: Answered | None = None) -> float:
+def worst_row(figure: Figure, candidate: Answered, champion: Answered | None) -> float:
     """How much a further row takes away on which the candidate is wholly wrong and the champion right.
 
     Of the rows of the two rarest classes, or with all labels and with none, it is the larger. Of a

@@ -12,7 +12,7 @@ from modelkit._internal.json import read_report, to_record
 from modelkit.errors import PackageError
 from modelkit.lifecycle.evaluation.answered import TaskKind
 from modelkit.lifecycle.evaluation.check import GateCheck
-from modelkit.lifecycle.gate.page import junit_of, verdict_page
+from modelkit.lifecycle.gate.page import LOOKS, STYLE, checks_table, junit_of
 from modelkit.report import html
 
 VERDICT_SCHEMA = "modelkit.verdict/1"
@@ -183,8 +183,19 @@ class Verdict:
 
     def to_html(self) -> str:
         """A page of its own, without scripts; it loads nothing."""
-        box = (self.decision, self.reason, self.notes)
-        return verdict_page(f"Gate: {self._title}", *box, self.checks, self._about())
+        reason = self.reason
+        return html.page(
+            f"Gate: {self._title}",
+            html.summary(
+                self.decision.upper(),
+                f"{reason[0].upper()}{reason[1:]}.",
+                html.bullets(self.notes),
+                look=LOOKS[self.decision],
+            ),
+            checks_table(self.checks),
+            html.part("About", html.table((), self._about())),
+            style=STYLE,
+        )
 
     def _about(self) -> list[tuple[str, str]]:
         """What the page says of the gate, beside its checks."""
@@ -192,7 +203,7 @@ class Verdict:
         units = "" if self.independent == self.rows else f" in {self.independent:,} clusters"
         named = f", {self.alias} in generation {self.generation}" if self.alias else ""
         versions = sorted((self.versions or {}).items())
-        facts: list[tuple[str, str]] = [
+        return [
             ("task", f"{self.kind}, judged first by {self.metric}"),
             ("margins", margins),
             ("alpha", f"{self.alpha:g}, of which this gate had {self.spent:.3g}"),
@@ -205,7 +216,6 @@ class Verdict:
             ("seed", str(self.seed)),
             ("computed by", ", ".join(f"{name} {one}" for name, one in versions)),
         ]
-        return facts
 
     def _repr_html_(self) -> str:
         facts = [("decision", self.decision.upper()), ("why", self.reason)]

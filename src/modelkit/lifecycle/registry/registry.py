@@ -181,11 +181,11 @@ class Registry:
 
     def aliases(self, name: str) -> Mapping[str, Alias]:
         """What each alias of a model names."""
-        return dict(self.log(name).state().aliases)
+        return dict(self.state(name).aliases)
 
     def generation(self, name: str) -> int:
         """The number of the last entry of a model's log; 0 without one."""
-        return self.log(name).state().generation
+        return self.state(name).generation
 
     def history(self, name: str, alias: str | None = None) -> Listing[Entry]:
         """Every entry of a model's log as a table, the oldest first, or those that set one alias."""
@@ -279,8 +279,7 @@ class Registry:
             judged = rules.judged_by(
                 verdict, CHAMPION, release.version, state, partial(self.version, name)
             )
-            about = {"champion": champion, "policy": record, **judged}
-            return {"kind": ROLLOUT, "about": about}
+            return {"kind": ROLLOUT, "about": {"champion": champion, "policy": record, **judged}}
 
         return underway(self._write(name, release.version, reason, fields))
 
@@ -371,7 +370,7 @@ class Registry:
 
     def _version(self, name: str, which: str) -> str:
         """The version that an alias names, or the version itself."""
-        alias = self.log(name).state().aliases.get(which)
+        alias = self.state(name).aliases.get(which)
         return check_pattern(VERSION_PATTERN, "version", which) if alias is None else alias.version
 
     def _check_version(self, name: str, version: str) -> None:

@@ -210,8 +210,7 @@ def decision_fields(
         values["stage"] = rollout.stage + 1
     if decision == "promote":
         check_in_use(state, name, rollout.candidate)
-        was = rollout.champion
-        return {"kind": DECIDED, "about": values, "alias": CHAMPION, "was": was}
+        return {"kind": DECIDED, "about": values, "alias": CHAMPION, "was": rollout.champion}
     return {"kind": DECIDED, "about": values}
 
 
@@ -233,27 +232,20 @@ def check_expected(state: State, alias: str, expected: str | int | None, name: s
             f"{expected!r}, of type {type(expected).__name__}"
         )
     now = state.aliases.get(alias)
-    if now is None:
-        if expected is None:
-            return
-        raise Conflict(
-            f"you expected {name}@{alias} to be {expected!r}, but it is not set; expected=None makes it",
-            name=name,
-            alias=alias,
-            now=None,
-        )
-    seen = now.generation if isinstance(expected, int) else now.version
-    if expected == seen:
-        return
-    raise Conflict(
-        f"{name}@{alias} is {now.version}, and you expected "
-        f"{'none' if expected is None else expected}: {now.actor} set "
-        f"it at {now.at}, generation {now.generation}, because: {now.reason}. Judge again what is "
-        f"there now, and expect {now.version}",
-        name=name,
-        alias=alias,
-        now=now,
+    seen = None
+    why = (
+        f"you expected {name}@{alias} to be {expected!r}, but it is not set; expected=None makes it"
     )
+    if now is not None:
+        seen = now.generation if isinstance(expected, int) else now.version
+        why = (
+            f"{name}@{alias} is {now.version}, and you expected "
+            f"{'none' if expected is None else expected}: {now.actor} set "
+            f"it at {now.at}, generation {now.generation}, because: {now.reason}. Judge again what is "
+            f"there now, and expect {now.version}"
+        )
+    if expected != seen:
+        raise Conflict(why, name=name, alias=alias, now=now)
 
 
 def check_in_use(state: State, name: str, version: str) -> None:

@@ -52,8 +52,7 @@ class RunRecords:
         self.registry = registry
         self.name = name
         self._store = registry.retraining_folder(name)
-        files = Sequence(self._store, "log")
-        self._log = Log(files, RunEntry, Retrainings())
+        self._log = Log(Sequence(self._store, "log"), RunEntry, Retrainings())
         self._beats: list[str] = []
         if not self.state().generation and self._store.folders("runs"):
             raise RegistryError(
@@ -168,7 +167,8 @@ class RunRecords:
         def decide(state: Retrainings) -> dict[str, Any]:
             if not allowed(state):
                 raise NotAllowed
-            return {"kind": kind, "at": at, "holder": holder_here(), **values}
+            holder = f"{author()}, process {os.getpid()}"
+            return {"kind": kind, "at": at, "holder": holder, **values}
 
         return self._log.append(decide)
 
@@ -205,11 +205,6 @@ def emit_run(run: RetrainRun) -> None:
             message=message,
         )
     )
-
-
-def holder_here() -> str:
-    """User, machine and process."""
-    return f"{author()}, process {os.getpid()}"
 
 
 def _folder(run: OpenRun) -> str:

@@ -122,8 +122,7 @@ class RetrainRun:
         facts += [("candidate", self.version)] if self.version else []
         facts += [("alarm", str(alarm)) for alarm in self.alarms]
         rows = [(step.name, moment(step.at), step.holder, step.text) for step in self.steps]
-        header = ("step", "at", "by", "")
-        return html.card(self._title(), facts, header if rows else (), rows)
+        return html.card(self._title(), facts, ("step", "at", "by", "") if rows else (), rows)
 
 
 def posix_of(at: str) -> float:

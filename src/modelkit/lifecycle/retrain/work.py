@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from time import perf_counter
 from typing import final
 
 from modelkit.errors import (
@@ -20,12 +21,85 @@ from modelkit.errors import (
 )
 from modelkit.lifecycle.gate.verdict import Verdict
 from modelkit.lifecycle.registry.log import CHAMPION
+from modelkit.lifecycle.registry.releases import ModelVersion
 from modelkit.lifecycle.retrain.log import LEFT, STEPS, OpenRun, StepResults, trial_began
-from modelkit.lifecycle.retrain.policy import RetrainPolicy
+from modelkit.lifecycle.retrain.policy import RetrainPolicy, StandingAlarm
 from modelkit.lifecycle.retrain.records import NotAllowed, RunRecords
 from modelkit.lifecycle.retrain.run import RunState
-from modelkit.lifecycle.retrain.training import Training, manifest_of, training_of
+from modelkit.model.manifest import Manifest
+from modelkit.package.source import open_bytes, read_verified
 from modelkit.package.write import write_file
+
+SEED_BYTES = 4
+ID_LETTERS = 8
+
+
+@final
+@dataclass(frozen=True)
+class Training:
+    """What `train` and `judge` are given. It is the same each time that a retraining goes on.
+
+    Attributes:
+        name: the name of the model.
+        version: a version that no other retraining has, for `mk.save`; or take your own.
+        champion: the version that is to be replaced.
+        reason: why there is a retraining.
+        at: when the retraining started, in POSIX seconds: take the rows that were there by then.
+        seed: for what is random in the training.
+        alarms: those that led to it.
+        package: where `train` saves the package, and where `judge` finds it.
+        folder: the folder of the retraining on this machine, which is there again when the retraining goes on
+            here: for checkpoints.
+    """
+
+    name: str
+    version: str
+    champion: ModelVersion
+    reason: str
+    at: float
+    seed: int
+    alarms: tuple[StandingAlarm, ...]
+    package: Path
+    folder: Path
+
+
+def training_of(champion: ModelVersion, run: OpenRun, folder: Path) -> Training:
+    """What a retraining is given, whoever holds it.
+
+    Its folder goes by the id of its first claim, so that retrainings of other registries have others.
+    """
+    begun = run.run
+    number = run.number
+    place = folder / champion.name / f"retraining-{number}-{run.id[:ID_LETTERS]}"
+    seed = hashlib.sha256(f"{champion.name} {champion.digest} {number}".encode()).digest()
+    return Training(
+        name=champion.name,
+        version=f"{time.strftime('%Y.%m.%d', time.gmtime(begun.at))}-{number}",
+        champion=champion,
+        reason=begun.reason,
+        at=begun.at,
+        seed=int.from_bytes(seed[:SEED_BYTES], "big"),
+        alarms=begun.alarms,
+        package=place / f"claim-{run.claim.claim}" / "candidate.mk",
+        folder=place,
+    )
+
+
+def manifest_of(path: Path, name: str) -> Manifest:
+    """The manifest of the package that a training of a model made, verified.
+
+    Raises PackageError, and RetrainError where there is none, or one of another model.
+    """
+    if not path.exists():
+        raise RetrainError(f"the training saved no package at {path}, which is Training.package")
+    manifest, _ = read_verified(open_bytes(path))
+    if manifest.name != name:
+        raise RetrainError(
+            f"the training saved a package of {manifest.name!r}: save it with name=training.name, "
+            f"which is {name!r}"
+        )
+    return manifest
+
 
 Train = Callable[[Training], object]
 Judge = Callable[[Training], Verdict]
@@ -113,12 +187,12 @@ class RunWork:
     def _train(self) -> Done:
         training = self._training
         training.package.parent.mkdir(parents=True, exist_ok=True)
-        began = perf_counter()  # of the work, where `clock` may replay the past
+        began = time.perf_counter()  # of the work, where `clock` may replay the past
         with self._failing("train", Exception):
             self._train_with(training)
             manifest = manifest_of(training.package, training.name)
         results = StepResults(package=str(training.package), trained=manifest.digest)
-        return f"{perf_counter() - began:.1f} s", results
+        return f"{time.perf_counter() - began:.1f} s", results
 
     def _save(self) -> Done:
         """Keep the package in the registry, so that any machine can go on from here."""
@@ -127,8 +201,7 @@ class RunWork:
         manifest = manifest_of(self._training.package, self._training.name)
         version = manifest.version
         text = f"{version}, {len(data):,} bytes, sha256:{manifest.digest[:16]}"
-        digest = manifest.model_digest
-        return text, replace(self._run.results, version=version, model_digest=digest)
+        return text, replace(self._run.results, version=version, model_digest=manifest.model_digest)
 
     def _trained(self) -> Path:
         """The path of the package that was trained here; trained again where there is none."""
@@ -218,8 +291,7 @@ class RunWork:
 
     def _began(self) -> int:
         """The number of the entry that put the candidate on trial, or made it the champion; or 0."""
-        entries = self._records.registry.history(self._records.name)
-        return trial_began(self._run, entries)
+        return trial_began(self._run, self._records.registry.history(self._records.name))
 
     def _begin(self) -> int:
         """Put the candidate on trial, or make it the champion; returns the number of the entry."""
@@ -229,9 +301,8 @@ class RunWork:
         verdict = self._verdict()
         reason = f"retraining {self._run.number}: {self._training.reason}"
         if self._policy.rollout is None:
-            expected = verdict.generation
             return registry.set_alias(
-                name, CHAMPION, version, expected=expected, reason=reason, verdict=verdict
+                name, CHAMPION, version, expected=verdict.generation, reason=reason, verdict=verdict
             ).generation
         policy = self._policy.rollout
         rollout = registry.start_rollout(name, version, policy, reason=reason, verdict=verdict)

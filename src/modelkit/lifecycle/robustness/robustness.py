@@ -89,16 +89,7 @@ def robustness(
     allowed = Constraints() if constraints is None else constraints
     if not isinstance(allowed, Constraints):
         raise TypeError(f"constraints is mk.Constraints(...), not {constraints!r:.80}")
-    names = {getattr(attack, "__name__", "") for attack in attacks if callable(attack)}
-    if len(names - {""}) < len(attacks):
-        raise UsageError(
-            f"attacks are functions of different names, such as [greedy], not {attacks!r:.200}; a "
-            "functools.partial has a name once you set its __name__"
-        )
-    if not isinstance(tolerance, Real) or not 0 <= tolerance < inf:
-        raise UsageError(
-            f"tolerance is in standard deviations of the truth, 0 or more, not {tolerance!r:.80}"
-        )
+    _check_asked(attacks, tolerance)
     seed = check_seed(seed)
     before = evaluate(model, X, y, slices=slices, kind=kind, level=level)
     # Numbers may be so large, or infinite, that no difference is a number.
@@ -117,6 +108,20 @@ def robustness(
             figures += _attacked(trial, attack, seed)
     of = (before.model, before.model_digest, before.data_digest, before.rows)
     return RobustnessReport(*of, level, seed, allowed, before.figures[0], tuple(figures), notes)
+
+
+def _check_asked(attacks: Sequence[Attack], tolerance: float) -> None:
+    """Raise UsageError for attacks that are not functions of different names, and for a tolerance out of range."""
+    names = {getattr(attack, "__name__", "") for attack in attacks if callable(attack)}
+    if len(names - {""}) < len(attacks):
+        raise UsageError(
+            f"attacks are functions of different names, such as [greedy], not {attacks!r:.200}; a "
+            "functools.partial has a name once you set its __name__"
+        )
+    if not isinstance(tolerance, Real) or not 0 <= tolerance < inf:
+        raise UsageError(
+            f"tolerance is in standard deviations of the truth, 0 or more, not {tolerance!r:.80}"
+        )
 
 
 def _trial(
@@ -183,16 +188,14 @@ def _figures(
     trial: Trial, name: str, about: str, rows: Rows, places: Array, queries: int | None = None
 ) -> Iterator[RobustnessFigure]:
     """The figure of all rows, and of each slice; of an attack, which gives `queries`, with fewer columns too."""
-    old = take(trial.rows, places)
-    pairs = [(cells, old[cells.name], rows[cells.name]) for cells in trial.cells]
-    columns = np.sum([present(was) & (was != now) for _, was, now in pairs], axis=0)
-    moved = np.max([cells.moved(was, now) for cells, was, now in pairs], axis=0)
+    columns, moved = _changes(trial, rows, places)
     answered, flipped, margin = trial.decide(rows, places)
-    most = len(pairs) if queries is None else trial.constraints.most_columns
+    most = len(trial.cells) if queries is None else trial.constraints.most_columns
     flipped &= (columns > 0) & (columns <= most)
     parts = {name: flipped}
-    for group, mask in trial.groups.items():
-        parts[f"{name} where {group}"] = flipped[mask[places]]
+    parts |= {
+        f"{name} where {group}": flipped[mask[places]] for group, mask in trial.groups.items()
+    }
     for few in () if queries is None else range(1, most):
         parts[f"{name} of at most {few:,} column{'s' * (few > 1)}"] = flipped & (columns <= few)
     far = float(np.median(moved[flipped])) if flipped.any() else None
@@ -202,3 +205,11 @@ def _figures(
         hits, n = int(hit.sum()), len(hit)
         ends = clopper_pearson(hits, n, trial.level)
         yield RobustnessFigure(part, n, hits, *ends, *(facts if part == name else ()))
+
+
+def _changes(trial: Trial, rows: Rows, places: Array) -> tuple[Array, Array]:
+    """How many columns of each row changed, and how many spreads the number moved that moved most; both (m,)."""
+    old = take(trial.rows, places)
+    pairs = [(cells, old[cells.name], rows[cells.name]) for cells in trial.cells]
+    columns = np.sum([present(was) & (was != now) for _, was, now in pairs], axis=0)
+    return columns, np.max([cells.moved(was, now) for cells, was, now in pairs], axis=0)

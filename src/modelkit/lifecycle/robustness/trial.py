@@ -82,7 +82,7 @@ class Cells:
 
 def present(values: Array) -> Array:
     """Which values of a column are neither missing nor infinite."""
-    return np.asarray(values != np.array(None) if values.dtype == object else np.isfinite(values))
+    return values != np.array(None) if values.dtype == object else np.isfinite(values)
 
 
 def read_cells(signature: Signature, rows: Rows, constraints: Constraints) -> list[Cells]:
@@ -232,20 +232,9 @@ def _change_one(
 
     Gives how many rows it asked the model for, and which of `left` did not flip.
     """
-    new, parts = [], []
-    for at, cells in enumerate(trial.cells):
-        own = left[free[left, at]]
-        old = rows[cells.name][own]
-        tried, usable = cells.candidates(old, trial.constraints.step)
-        i, j = np.nonzero(usable)
-        new.append(tried[i, j])
-        parts.append((own[i], np.full(len(i), at), cells.moved(old[i], tried[i, j])))
-    row, column, moved = map(np.concatenate, zip(*parts, strict=True))
+    changed, row, column, moved = _every_change(trial, rows, free, left)
     if not len(row):
         return 0, left
-    changed = take(rows, row)
-    for at, cells in enumerate(trial.cells):
-        changed[cells.name][column == at] = new[at]
     _, flipped, margin = trial.decide(changed, places[row])
     # The first of each row: one that flips, and of these the one that moves the least.
     order = np.lexsort((moved, np.where(flipped, -np.inf, margin), row))
@@ -255,3 +244,22 @@ def _change_one(
         values[row[first]] = changed[name][first]
     free[row[first], column[first]] = False
     return len(row), np.setdiff1d(left, row[first[flipped[first]]])
+
+
+def _every_change(
+    trial: Trial, rows: Rows, free: Array, left: Array
+) -> tuple[Rows, Array, Array, Array]:
+    """The rows at `left`, once for each change of a free column: these, their places, columns, and how far it moved."""
+    new, parts = [], []
+    for at, cells in enumerate(trial.cells):
+        own = left[free[left, at]]
+        old = rows[cells.name][own]
+        tried, usable = cells.candidates(old, trial.constraints.step)
+        i, j = np.nonzero(usable)
+        new.append(tried[i, j])
+        parts.append((own[i], np.full(len(i), at), cells.moved(old[i], tried[i, j])))
+    row, column, moved = map(np.concatenate, zip(*parts, strict=True))
+    changed = take(rows, row)
+    for at, cells in enumerate(trial.cells):
+        changed[cells.name][column == at] = new[at]
+    return changed, row, column, moved

@@ -65,8 +65,7 @@ class Span(NamedTuple):
 
 def chance(share: Array | float, risk: Array) -> Array:
     """The probability that an event is in the candidate, for each relative risk."""
-    found: Array = share * risk / (share * risk + 1 - share)
-    return found
+    return share * risk / (share * risk + 1 - share)
 
 
 def log_gains(events: Events, margin: Array | float, factors: Array) -> Array:
@@ -140,9 +139,7 @@ class EventTimes:
 
 
 def _joined(one: Span, other: Span) -> Span:
-    return Span(
-        one.share, *(mine + theirs for mine, theirs in zip(one[1:], other[1:], strict=True))
-    )
+    return Span(one.share, *map(sum, zip(one[1:], other[1:], strict=True)))
 
 
 def _with_one_less(spans: list[Span]) -> list[Span]:

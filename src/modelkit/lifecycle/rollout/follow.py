@@ -78,7 +78,7 @@ class Follower:
         self._before: list[str] = []  # versions that answered, the last one first
         self._session: Session[RegistryLedger] | None = None
         self._applied = -1  # the generation of the registry that answers
-        self._failed: tuple[int, int] = (-1, 0)  # the generation that failed, and until when
+        self._failed = -1, 0  # the generation that failed, and until when
         self._looks = 0
         self._thread: threading.Thread | None = None
         self._changing = threading.RLock()

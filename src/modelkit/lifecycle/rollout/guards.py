@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isfinite
 from numbers import Real
 from typing import final
@@ -171,15 +171,6 @@ class Guard:
         if not self.by_quantiles:
             return (self.name,)
         return (*SLOW_KINDS, *LONGER_KINDS, *BLAMED_KINDS) if self.longer else SLOW_KINDS
-
-    def without_mark(self) -> Guard:
-        """The guard as it can be written down. Raises UsageError for a mark of your own."""
-        if self.mark is not None:
-            raise UsageError(
-                f"guard {self.name!r} has a function, which no registry can keep; use the known "
-                f"guards there: {', '.join(KINDS)}"
-            )
-        return replace(self)
 
 
 QUANTILES = (50, 90, 99)  # of the champion's times, in percent

@@ -341,13 +341,12 @@ class RegistryLedger:
         evidence = {}
         for guard in decision.state.guards:
             evidence[guard.name] = [_written(guard.worse), _written(guard.better)]
-        about = {"evidence": evidence, "split": _written(decision.state.split)}
         fields = partial(
             decision_fields,
             name=self._name,
             rollout=self.rollout,
             decision=decision.kind,
-            about=about,
+            about={"evidence": evidence, "split": _written(decision.state.split)},
         )
         self._registry._write(self._name, self.rollout.candidate, decision.reason, fields)
 

@@ -135,13 +135,11 @@ class SplitLineup(TwoArms[CountedCall]):
     def _begin(self, X: object, key: str | None) -> tuple[Arm, CountedCall]:
         unit = None if key is None else hash_of(key, self._salt)
         chosen = self._random() < self._share if unit is None else unit < self._limit
-        begun = self.counters.begin(unit, chosen)
-        return self.candidate if chosen else self.champion, begun
+        return self.candidate if chosen else self.champion, self.counters.begin(unit, chosen)
 
     def _failed(self, begun: CountedCall, error: BaseException) -> bool:
         _, candidate, _ = begun
-        kind = self.counters.failed(begun, error)
-        return candidate and self._rescue and kind is not None
+        return candidate and self._rescue and self.counters.failed(begun, error) is not None
 
     def _answered(self, begun: CountedCall, answers: Outputs, took: int, key: str | None) -> None:
         self.counters.answered(begun, answers, took)

@@ -154,7 +154,10 @@ class Outcomes:
                 self.one_sided += 1
                 return None
             if by_function and not self._answers.get(unit):
-                self._count_unheard(key)
+                if key.served is None:  # in shadow, there may have been no copy
+                    self.unknown += 1
+                else:
+                    self.unheard += 1
                 return None
             key.open = False
             answers = self._forget(unit)
@@ -162,13 +165,6 @@ class Outcomes:
                 self.left_out += 1
                 return None
             return AnsweredUnit(key.served, answers)
-
-    def _count_unheard(self, key: _Key) -> None:
-        """Count a function of outputs that are not here; in shadow, there may have been no copy."""
-        if key.served is None:
-            self.unknown += 1
-        else:
-            self.unheard += 1
 
     def forget(self) -> None:
         """Forget every answer: no more losses will come."""

@@ -12,6 +12,7 @@ from modelkit._internal.json import parse_json
 from modelkit.errors import PackageError, UsageError
 from modelkit.lifecycle.rollout.guards import (
     DISAGREEMENTS,
+    KINDS,
     UNANSWERED,
     USUAL_GUARDS,
     Guard,
@@ -161,7 +162,11 @@ class RolloutPolicy:
     def to_json(self) -> str:
         """The policy as one JSON object. Raises UsageError for marks of your own."""
         for guard in self.guards:
-            guard.without_mark()
+            if guard.mark is not None:
+                raise UsageError(
+                    f"guard {guard.name!r} has a function, which no registry can keep; use the known "
+                    f"guards there: {', '.join(KINDS)}"
+                )
         plain = fields.write_object(self)
         for guard in plain["guards"]:
             del guard["mark"]

@@ -38,5 +38,4 @@ def hash_of(key: str, salt: bytes) -> int:
         text = key.encode("utf-8", "surrogatepass")
     except AttributeError:
         raise TypeError(f"a key is a text, such as str(customer); got {key!r}") from None
-    digest = blake2b(text, digest_size=8, key=salt).digest()
-    return int.from_bytes(digest, "big")
+    return int.from_bytes(blake2b(text, digest_size=8, key=salt).digest(), "big")

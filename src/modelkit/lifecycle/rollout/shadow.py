@@ -163,8 +163,7 @@ class Shadow:
     def _compare(self, candidate: Model, rows: Feeds, answers: Outputs, key: str | None) -> None:
         known = set(self._counters.bad_answers(answers))
         try:
-            X = self._signature.columns(rows)
-            found = candidate._call(X, (*answers,), Call(None, -1, key))
+            found = candidate._call(self._signature.columns(rows), (*answers,), Call(None, -1, key))
         except Exception as error:  # it is what is counted
             kind = kind_of_error(error)
             if kind is not None:

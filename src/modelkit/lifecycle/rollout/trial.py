@@ -136,12 +136,11 @@ class Trial:
 
     def state(self) -> TrialState:
         """Where it stands."""
-        shadow = self.in_stage.shadow
         return TrialState(
             stage=self.stage,
             in_stage=self.now - self.stage_began,
             in_all=self.now - self.began,
-            units=self.shadowed if shadow else self.calls.candidate,
+            units=self.shadowed if self.in_stage.shadow else self.calls.candidate,
             split=self._split.log,
             guards=tuple(evidence.weigh() for evidence in self.evidence),
             unanswered=float(self._rollback.log_worse[-1]),

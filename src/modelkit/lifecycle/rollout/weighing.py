@@ -237,8 +237,7 @@ class PromotionEvidence(StreamsEvidence):
 
     def _take_keys(self, done: Sequence[CompleteKey], streams: Array) -> None:
         if done:
-            shares = self._done.shares(done)[:, self._candidate]
-            self._below.take_keys(shares.T, streams)
+            self._below.take_keys(self._done.shares(done)[:, self._candidate].T, streams)
 
     def _weigh(self) -> None:
         times = np.array([times.log_better for times in self._times])

@@ -118,7 +118,8 @@ def test_a_pass_is_wrong_with_a_probability_of_at_most_alpha(report, alpha, boun
 
 
 def test_a_bound_that_is_no_share_is_refused(report):
-    for wrong in ({"at_most": 20}, {"at_most": -0.1}, {"at_most": 0.1, "alpha": 0.9}):
+    texts = ({"at_most": "a"}, {"at_most": 0.1, "alpha": "a"})
+    for wrong in ({"at_most": 20}, {"at_most": -0.1}, {"at_most": 0.1, "alpha": 0.9}, *texts):
         with pytest.raises(UsageError, match="at_most is a share of rows from 0 to 1"):
             report.gate_check("greedy", **wrong)
 
