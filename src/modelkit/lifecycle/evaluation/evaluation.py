@@ -115,9 +115,8 @@ class Evaluation:
         return fields.item_named(self.figures, name, "metric")
 
     def __str__(self) -> str:
-        slices = str(self.slices or "").splitlines()
-        lines = [f"{self._title()}: {self._what()}", *map(str, self.figures), *slices]
-        return "\n  ".join(lines + self.remarks)
+        lines = [f"{self._title()}: {self._what()}", *map(str, self.figures), *self.remarks]
+        return "\n  ".join([*lines, *str(self.slices or "").splitlines()])
 
     __repr__ = fields.brief
 
