@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import gmtime, perf_counter, strftime
 from typing import final
 
 from modelkit.errors import (
@@ -74,7 +74,7 @@ def training_of(champion: ModelVersion, run: OpenRun, folder: Path) -> Training:
     seed = hashlib.sha256(f"{champion.name} {champion.digest} {number}".encode()).digest()
     return Training(
         name=champion.name,
-        version=f"{time.strftime('%Y.%m.%d', time.gmtime(begun.at))}-{number}",
+        version=f"{strftime('%Y.%m.%d', gmtime(begun.at))}-{number}",
         champion=champion,
         reason=begun.reason,
         at=begun.at,
@@ -187,12 +187,12 @@ class RunWork:
     def _train(self) -> Done:
         training = self._training
         training.package.parent.mkdir(parents=True, exist_ok=True)
-        began = time.perf_counter()  # of the work, where `clock` may replay the past
+        began = perf_counter()  # of the work, where `clock` may replay the past
         with self._failing("train", Exception):
             self._train_with(training)
             manifest = manifest_of(training.package, training.name)
         results = StepResults(package=str(training.package), trained=manifest.digest)
-        return f"{time.perf_counter() - began:.1f} s", results
+        return f"{perf_counter() - began:.1f} s", results
 
     def _save(self) -> Done:
         """Keep the package in the registry, so that any machine can go on from here."""
