@@ -139,7 +139,8 @@ class SplitLineup(TwoArms[CountedCall]):
 
     def _failed(self, begun: CountedCall, error: BaseException) -> bool:
         _, candidate, _ = begun
-        return candidate and self._rescue and self.counters.failed(begun, error) is not None
+        kind = self.counters.failed(begun, error)  # which counts it, whoever answered
+        return candidate and self._rescue and kind is not None
 
     def _answered(self, begun: CountedCall, answers: Outputs, took: int, key: str | None) -> None:
         self.counters.answered(begun, answers, took)
