@@ -417,13 +417,16 @@ def test_a_monitor_does_not_see_the_rows(package, held, tumours):
 
 
 @pytest.mark.parametrize(
-    ("library", "module"), [("scipy", "scipy"), ("scikit-learn", "sklearn.metrics")]
+    ("library", "module", "extra"),
+    [("scipy", "scipy", "drift"), ("scikit-learn", "sklearn.metrics", "evaluate")],
 )
-def test_a_missing_library_is_named_with_its_extra(model, held, monkeypatch, library, module):
+def test_a_missing_library_is_named_with_its_extra(
+    model, held, monkeypatch, library, module, extra
+):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError) as caught:
         mk.evaluate(model, *held)
-    assert (caught.value.library, caught.value.extra) == (library, "evaluate")
+    assert (caught.value.library, caught.value.extra) == (library, extra)
 
 
 def test_a_bar_changes_nothing(model, held, capsys):
