@@ -13,7 +13,10 @@ import modelkit as mk
 from modelkit.package import draws, load, scan
 from modelkit.runtimes import onnx, sessions
 
-MEMORY, SECONDS = 2 << 30, 30  # beyond what is there after the imports; of one package
+MEMORY, SECONDS = (
+    2 << 30,
+    30,
+)  # beyond what is there after the imports; of a processor, for one package
 HOME = (
     sys.prefix,
     sys.base_prefix,
@@ -77,9 +80,9 @@ def main():
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
     sys.addaudithook(listen)
     for line in sys.stdin:
-        signal.alarm(SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         print(json.dumps(answer(json.loads(line)), default=str), flush=True)
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 if __name__ == "__main__":
