@@ -63,16 +63,7 @@ def test_a_value_that_could_end_a_text_is_refused():
 
 @pytest.mark.parametrize(
     ("name", "label"),
-    [
-        ("churn", "churn"),
-        ("a-b-c", "a-b-c"),
-        ("a.b_c", "a-b-c-5b8f934a"),
-        ("a.b-c", "a-b-c-ab8bb2e3"),
-        ("x" * 63, "x" * 63),
-        ("x" * 64, "x" * 54 + "-7ce10097"),
-        ("a-.", "a-87501a1a"),
-        ("3d", "m-3d-da0568a2"),
-    ],
+    [("churn", "churn"), ("a.b_c", "a-b-c"), ("x" * 64, "x" * 63), ("a-.", "a"), ("3d", "m-3d")],
 )
 def test_a_name_becomes_one_of_dns(name, label, penguins_mk, tmp_path):
     holes = holes_of(replace(mk.inspect(penguins_mk), name=name, version="1.0+gpu"), "", "")

@@ -6,7 +6,6 @@ quoted string or a line is refused, so a template may put a hole wherever a text
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import re
 from collections.abc import Mapping
@@ -158,14 +157,9 @@ def rendered(text: str, holes: Mapping[str, str]) -> str:
 
 
 def _label(name: str) -> str:
-    """A name as Services have it: a package's may have dots, and begin with a digit.
-
-    One that is changed for that ends in a digest, so that two packages never take each other's place.
-    """
+    """A name as Services have it: a package's may have dots, and begin with a digit."""
     letter = name if name[0].isalpha() else f"m-{name}"
-    label = re.sub(r"[^a-z0-9-]", "-", letter)[:63].strip("-")
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return label if label == name else f"{label[:54]}-{digest}"
+    return re.sub(r"[^a-z0-9-]", "-", letter)[:63].strip("-")
 
 
 def _context(found: Review, package: Path, registry: str) -> dict[str, bytes]:
