@@ -124,8 +124,11 @@ def _in_sets(values: Array, asked: AskedSets) -> Array:
 
 
 def _both_sets(one: AskedSets, other: AskedSets) -> AskedSets:
-    apart = tuple(sorted({*one[1], *other[1]}))
-    among = [each for each in (one[0], other[0]) if each is not None]
-    if len(among) < 2:
-        return (among[0] if among else None), apart
-    return tuple(sorted({*among[0]} & {*among[1]})), apart
+    one_among, one_apart = one
+    other_among, other_apart = other
+    apart = tuple(sorted({*one_apart, *other_apart}))
+    if one_among is None:
+        return other_among, apart
+    if other_among is None:
+        return one_among, apart
+    return tuple(sorted({*one_among} & {*other_among})), apart
